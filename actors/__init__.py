@@ -1,0 +1,1 @@
+"""The actor runtime: lifecycle, supervision, death watch, ask, timers, dispatch and worlds."""

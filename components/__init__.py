@@ -1,0 +1,1 @@
+"""The Kubernetes troupe: one package a component, meeting only through the API server."""

@@ -1,0 +1,1 @@
+"""API machinery: the pure rules that every API object obeys."""

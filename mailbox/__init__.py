@@ -1,0 +1,1 @@
+"""Envelopes, mailboxes, overflow policies, channels and the message codec."""

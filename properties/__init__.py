@@ -1,0 +1,1 @@
+"""Faults, simulation plans and checkers: drives everything below; nothing below knows it."""

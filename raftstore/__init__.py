@@ -1,0 +1,1 @@
+"""etcd: a Raft group of actors under an MVCC key-value store."""

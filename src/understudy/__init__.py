@@ -1,0 +1,1 @@
+"""Understudy: a Kubernetes made of Trio actors that stands in for the real one."""
