@@ -1,19 +1,21 @@
 """The Storage contract: what every store of Understudy promises, as messages.
 
-It is the data model of an etcd v3 store. Three implementations can replace one another behind it: the Raft group, the
-single in-memory actor, and a real etcd over gRPC; one contract test suite runs against all of them.
+It is the data model of an etcd v3 store. Three implementations can replace one another behind it: the Raft
+group, the single in-memory actor, and a real etcd over gRPC; one contract test suite runs against all of
+them.
 
-Keys and values are bytes. A *range* is named as etcd names it: `range_end` empty means the one key `key`; otherwise the
-half-open interval [key, range_end); `range_end == b"\\0"` means every key from `key` on; `prefix_end` makes the end of a
-prefix. Revisions count mutating transactions: a fresh store is at revision 1, and every event of one transaction
-carries the same revision. Every reply carries the revision of the store at which it was computed.
+Keys and values are bytes. A *range* is named as etcd names it: `range_end` empty means the one key `key`;
+otherwise the half-open interval [key, range_end); `range_end == b"\\0"` means every key from `key` on;
+`prefix_end` makes the end of a prefix. Revisions count mutating transactions: a fresh store is at revision 1,
+and every event of one transaction carries the same revision. Every reply carries the revision of the store at
+which it was computed.
 
 Source of the rules: etcd's API reference and "KV API guarantees", v3.6.
 """
 
 from typing import Final, Literal
 
-from attrs import frozen
+from attrs import define, frozen
 
 ALL_KEYS_END: Final = b"\0"
 """As `range_end`: every key from `key` on."""
@@ -28,8 +30,8 @@ EventType = Literal["PUT", "DELETE"]
 def prefix_end(prefix: bytes) -> bytes:
     """The `range_end` under which a range covers exactly the keys that start with `prefix`.
 
-    `prefix_end(b"/registry/") == b"/registry0"`; a prefix of nothing but 0xff bytes (or the empty one) reaches to the
-    end of the key space.
+    `prefix_end(b"/registry/") == b"/registry0"`; a prefix of nothing but 0xff bytes (or the empty one)
+    reaches to the end of the key space.
     """
     stem = prefix.rstrip(b"\xff")
     if not stem:
@@ -53,17 +55,17 @@ class KeyValue:
     """The lease that the key lives by, 0 for none."""
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Reading and writing
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 @frozen
 class Range:
     """Read a key or a range. Answered by `RangeReply`; errors: `Compacted`, `FutureRevision`, `Unavailable`.
 
-    Linearizable unless `serializable`, which any member answers from what it has applied (it may be stale, and says by
-    its revision how much).
+    Linearizable unless `serializable`, which any member answers from what it has applied (it may be stale,
+    and says by its revision how much).
     """
 
     key: bytes
@@ -98,7 +100,9 @@ class RangeReply:
 
 @frozen
 class Put:
-    """Write one key. Answered by `PutReply`; errors: `LeaseNotFound`, `KeyNotFound` (with ignore_*), `Unavailable`."""
+    """Write one key. Answered by `PutReply`; errors: `LeaseNotFound`, `KeyNotFound` (with ignore_*),
+    `Unavailable`.
+    """
 
     key: bytes
     value: bytes
@@ -137,7 +141,8 @@ class DeleteRangeReply:
 class Compare:
     """A guard of a transaction: does `target` of the key (of every key of the range) stand so to `value`?
 
-    A key that is not there compares as create = mod = version = lease = 0, and with target "value" is always false.
+    A key that is not there compares as create = mod = version = lease = 0, and with target "value" is always
+    false.
     """
 
     key: bytes
@@ -186,9 +191,9 @@ class CompactReply:
     revision: int
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Leases
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 @frozen
@@ -209,7 +214,9 @@ class LeaseGrantReply:
 
 @frozen
 class LeaseRevoke:
-    """End a lease and delete its keys, at one revision. Answered by `LeaseRevokeReply`; error: `LeaseNotFound`."""
+    """End a lease and delete its keys, at one revision. Answered by `LeaseRevokeReply`; error:
+    `LeaseNotFound`.
+    """
 
     id: int
 
@@ -262,9 +269,9 @@ class LeaseListReply:
     ids: tuple[int, ...]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Watches
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 @frozen
@@ -282,9 +289,10 @@ class Event:
 class Watch:
     """See every change of a range, over a channel of `WatchBatch`.
 
-    Promised: ordered by revision, each event once, the events of one revision together in one batch, none missing from
-    `start_revision` on. The channel ends with `Compacted` when what it needs next is compacted, and with `Overflowed`
-    when its reader stayed too far behind; a reader resumes with `start_revision` = last seen revision + 1.
+    Promised: ordered by revision, each event once, the events of one revision together in one batch, none
+    missing from `start_revision` on. The channel ends with `Compacted` when what it needs next is compacted,
+    and with `Overflowed` when its reader stayed too far behind; a reader resumes with `start_revision` = last
+    seen revision + 1.
     """
 
     key: bytes
@@ -300,7 +308,9 @@ class Watch:
 
 @frozen
 class WatchBatch:
-    """Events of one or more whole revisions. Without events it is a bookmark: nothing up to `revision` is missing."""
+    """Events of one or more whole revisions. Without events it is a bookmark: nothing up to `revision` is
+    missing.
+    """
 
     revision: int
     """The reader has now seen everything of its range up to here."""
@@ -309,7 +319,9 @@ class WatchBatch:
 
 @frozen
 class RequestProgress:
-    """Ask that every watch with `progress_notify` that is in step sends a bookmark now. Answered by `ProgressReply`."""
+    """Ask that every watch with `progress_notify` that is in step sends a bookmark now. Answered by
+    `ProgressReply`.
+    """
 
 
 @frozen
@@ -317,9 +329,9 @@ class ProgressReply:
     revision: int
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # About the store
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 @frozen
@@ -331,7 +343,9 @@ class Status:
 class StatusReply:
     revision: int
     version: str
-    """The etcd version whose behaviour this is: at least 3.5.13, below which an API server leaves features off."""
+    """The etcd version whose behaviour this is: at least 3.5.13, below which an API server leaves features
+    off.
+    """
     member: int
     leader: int
     """Id of the leader that this member knows, 0 for none."""
@@ -377,17 +391,17 @@ StorageRequest = (
 )
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# Errors: a value each (frozen attrs classes), so that they cross hosts as any message does
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
+# Errors: a value each (attrs classes), so that they cross hosts as any message does
+# ------------------------------------------------------------------------------------------------------------
 
 
-@frozen(slots=False)
+@define(slots=False)
 class StorageError(Exception):
     """Anything the store refuses."""
 
 
-@frozen(slots=False)
+@define(slots=False)
 class Compacted(StorageError):
     """The revision asked for is gone."""
 
@@ -398,7 +412,7 @@ class Compacted(StorageError):
         return f"required revision has been compacted (compacted up to {self.compact_revision})"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class FutureRevision(StorageError):
     """The revision asked for has not come yet."""
 
@@ -409,7 +423,7 @@ class FutureRevision(StorageError):
         return f"required revision {self.requested} is a future revision (the store is at {self.revision})"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class Unavailable(StorageError):
     """There is no leader with a majority. A write that ended so may still have happened, or happen later."""
 
@@ -422,7 +436,7 @@ class Unavailable(StorageError):
         return f"store unavailable: {self.reason}{outcome}"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class NotLeader(StorageError):
     """This member does not lead. Routers take it for advice and users never see it."""
 
@@ -435,7 +449,7 @@ class NotLeader(StorageError):
         )
 
 
-@frozen(slots=False)
+@define(slots=False)
 class RequestTooLarge(StorageError):
     """The request is bigger than the store takes."""
 
@@ -446,7 +460,7 @@ class RequestTooLarge(StorageError):
         return f"request is too large: {self.size_bytes} bytes, at most {self.limit_bytes}"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class TooManyOperations(StorageError):
     """The transaction has more operations or compares than the store takes."""
 
@@ -457,7 +471,7 @@ class TooManyOperations(StorageError):
         return f"too many operations in the transaction: {self.operations}, at most {self.limit}"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class DuplicateKey(StorageError):
     """A transaction writes one key twice."""
 
@@ -467,7 +481,7 @@ class DuplicateKey(StorageError):
         return f"duplicate key in the transaction: {self.key!r}"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class EmptyKey(StorageError):
     """A request without a key."""
 
@@ -475,7 +489,7 @@ class EmptyKey(StorageError):
         return "key is not provided"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class InvalidRequest(StorageError):
     """A request that contradicts itself."""
 
@@ -485,7 +499,7 @@ class InvalidRequest(StorageError):
         return f"invalid request: {self.reason}"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class KeyNotFound(StorageError):
     """`ignore_value` or `ignore_lease` for a key that is not there."""
 
@@ -495,7 +509,7 @@ class KeyNotFound(StorageError):
         return f"key not found: {self.key!r}"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class LeaseNotFound(StorageError):
     """No such lease: it expired, was revoked, or never was."""
 
@@ -505,7 +519,7 @@ class LeaseNotFound(StorageError):
         return f"requested lease not found: {self.id:x}"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class LeaseExists(StorageError):
     """A lease of this id is already there."""
 
@@ -515,7 +529,7 @@ class LeaseExists(StorageError):
         return f"lease already exists: {self.id:x}"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class LeaseTtlTooLarge(StorageError):
     """A lease may last nine billion seconds and no longer."""
 
@@ -525,7 +539,7 @@ class LeaseTtlTooLarge(StorageError):
         return f"too large lease TTL: {self.ttl_s} s"
 
 
-@frozen(slots=False)
+@define(slots=False)
 class Overflowed(StorageError):
     """A watch whose reader stayed too far behind. Resume it after the last revision seen."""
 
