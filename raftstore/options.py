@@ -1,0 +1,54 @@
+"""The knobs of a Raft member, with their defaults and why they are so."""
+
+from attrs import field, frozen
+from attrs.validators import gt, instance_of
+
+
+@frozen
+class RaftOptions:
+    """Times in milliseconds, sizes in bytes."""
+
+    heartbeat_ms: int = field(default=100, validator=[instance_of(int), gt(0)])
+    """A leader is heard at least so often."""
+    election_timeout_min_ms: int = 400
+    """Nobody stands for election, and nobody votes against a leader, that was heard within this time. A
+    heartbeat that was just missed and a pause of everybody of 250 ms stay below it."""
+    election_timeout_max_ms: int = 700
+    """A follower stands after a time drawn between the two (§5.2): a dead leader is replaced within a second.
+    """
+    candidate_timeout_min_ms: int = 150
+    """A candidate tries again after a time drawn from here ..."""
+    candidate_timeout_max_ms: int = 450
+    """... to here. There is no leader then who could be disturbed, so it need not be longer than many round
+    trips.
+    """
+    stall_ms: int = 100
+    """An election timer that fires later than this tells that this process was held up, not that the leader
+    is silent: the waiting messages are read first and the time is drawn again, at most `max_excuses` times
+    running."""
+    max_excuses: int = 2
+    pre_vote: bool = True
+    """Ask whether one could win before raising the term, so that nobody disturbs on his return (thesis §9.6).
+    """
+    check_quorum: bool = True
+    """A leader that hears no majority for `election_timeout_max_ms` steps down (thesis §6.2)."""
+    snapshot_retry_ms: int = 2_000
+    """A snapshot that was not answered within this time is sent again."""
+    max_append_bytes: int = 1 << 20
+    """Entries of one message; a single entry may be larger."""
+    max_inflight_messages: int = 256
+    max_inflight_bytes: int = 16 << 20
+    """Sent to one follower and not acknowledged."""
+    max_uncommitted_bytes: int = 64 << 20
+    """Beyond it a leader refuses proposals: they come faster than a majority can take them."""
+    max_apply_bytes: int = 4 << 20
+    """Entries handed out at a time to be applied."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.heartbeat_ms * 2 <= self.election_timeout_min_ms < self.election_timeout_max_ms:
+            raise ValueError(
+                f"need 2 * heartbeat_ms <= election_timeout_min_ms < election_timeout_max_ms, "
+                f"not {self.heartbeat_ms}, {self.election_timeout_min_ms}, {self.election_timeout_max_ms}"
+            )
+        if not 0 < self.candidate_timeout_min_ms < self.candidate_timeout_max_ms:
+            raise ValueError("need 0 < candidate_timeout_min_ms < candidate_timeout_max_ms")

@@ -1,0 +1,700 @@
+"""The Raft core, sans I/O: messages, proposals and the time go in, `Ready` comes out.
+
+The driver's part, for each `Ready`, in this order:
+
+1. send `messages` (they depend on nothing that is not durable yet);
+2. make `snapshot`, `entries` and `hard_state` durable, together;
+3. call `persisted(ready)`, and send `messages_after_sync`;
+4. restore `snapshot` if there is one, then apply `committed` in order, passing what configuration entries
+hold to `apply_configuration`, and call `applied(index)`.
+
+Nothing here blocks, reads a clock or draws from a random source that was not passed in. Sections ("§") are
+those of the Raft paper (extended version) and of Ongaro's thesis ("thesis §").
+"""
+
+import math
+from random import Random
+
+from understudy.raftstore import confchange, quorum
+from understudy.raftstore.confchange import ConfigurationChange
+from understudy.raftstore.configuration import Configuration
+from understudy.raftstore.leadership import Leadership, reconcile
+from understudy.raftstore.log import RaftLog
+from understudy.raftstore.messages import (
+    AppendReply,
+    AppendRequest,
+    Entry,
+    EntryKind,
+    HardState,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    ReadIndexReply,
+    ReadIndexRequest,
+    ReadToken,
+    Snapshot,
+    SnapshotRequest,
+    TimeoutNow,
+    VoteReply,
+    VoteRequest,
+)
+from understudy.raftstore.options import RaftOptions
+from understudy.raftstore.progress import Progress, ProgressState
+from understudy.raftstore.quorum import VoteResult
+from understudy.raftstore.readindex import PendingRead, ReadState
+from understudy.raftstore.ready import NotLeading, PersistentState, ProposalRefused, Ready, Role
+
+
+class Raft:
+    """One member of a group."""
+
+    def __init__(
+        self,
+        member: int,
+        persistent: PersistentState,
+        options: RaftOptions,
+        random: Random,
+        now_ms: float = 0.0,
+    ) -> None:
+        assert member > 0, member
+        self.member = member
+        self.options = options
+        self.now_ms = now_ms
+        self.term = persistent.hard_state.term
+        self.vote = persistent.hard_state.vote
+        self.log = RaftLog(persistent.snapshot, list(persistent.entries))
+        self.log.commit_to(persistent.hard_state.commit_index)
+        self.configuration = persistent.snapshot.configuration
+        self.role = Role.FOLLOWER
+        self.leader = 0
+        self.leadership: Leadership | None = None
+        self._random = random
+        self._nonce = random.getrandbits(63)
+        self._read_count = 0
+        self._persisted = HardState(self.term, self.vote, self.log.commit_index)
+        self._persisted_term = self.term
+        self._votes: dict[int, bool] = {}
+        self._leader_contact_ms = -math.inf
+        self._excuses = 0
+        self._forwarded_reads: dict[ReadToken, None] = {}
+        self._messages: list[Message] = []
+        self._messages_after_sync: list[Message] = []
+        self._pending_snapshot: Snapshot | None = None
+        self._reads: list[ReadState] = []
+        self._lost_reads: list[ReadToken] = []
+        self._election_deadline_ms = 0.0
+        self._draw_election_deadline()
+
+    # ------------------------------------------------------------------ time
+
+    def advance_clock(self, now_ms: float) -> None:
+        """Say what time it is, on a clock that never goes back; to be called before anything else is."""
+        assert now_ms >= self.now_ms, (now_ms, self.now_ms)
+        self.now_ms = now_ms
+
+    @property
+    def deadline_ms(self) -> float:
+        """When `tick` is due, infinity for never. It moves with every message."""
+        leadership = self.leadership
+        if leadership is not None:
+            return min(
+                leadership.heartbeat_deadline_ms,
+                leadership.quorum_deadline_ms,
+                leadership.transfer_deadline_ms,
+            )
+        return self._election_deadline_ms if self._promotable() else math.inf
+
+    def tick(self, now_ms: float) -> None:
+        """Do what is due. Calling it too early does nothing."""
+        self.advance_clock(now_ms)
+        if self.leadership is not None:
+            self._tick_leader(self.leadership)
+        elif now_ms >= self._election_deadline_ms and self._promotable():
+            late_ms = now_ms - self._election_deadline_ms
+            if late_ms > self.options.stall_ms and self._excuses < self.options.max_excuses:
+                self._excuses += 1
+                self._draw_election_deadline()
+            else:
+                self.campaign()
+
+    def _tick_leader(self, leadership: Leadership) -> None:
+        options = self.options
+        if self.now_ms >= leadership.quorum_deadline_ms:
+            late_ms = self.now_ms - leadership.quorum_deadline_ms
+            leadership.quorum_deadline_ms = self.now_ms + options.election_timeout_max_ms
+            if options.check_quorum and late_ms <= options.stall_ms:
+                # thesis §6.2: a leader that cannot reach a majority must not hold up its clients.
+                heard = {
+                    member: True
+                    for member, progress in leadership.progress.items()
+                    if progress.recently_active or member == self.member
+                }
+                if quorum.vote(self.configuration, heard) is not VoteResult.WON:
+                    self._become_follower(self.term, 0)
+                    return
+                for progress in leadership.progress.values():
+                    progress.recently_active = False
+        if self.now_ms >= leadership.transfer_deadline_ms:
+            self._abort_transfer(leadership)
+        if self.now_ms >= leadership.heartbeat_deadline_ms:
+            leadership.heartbeat_deadline_ms = self.now_ms + options.heartbeat_ms
+            self._broadcast_heartbeat(leadership)
+
+    def _draw_election_deadline(self) -> None:
+        """§5.2: a time drawn anew each time keeps split votes rare."""
+        options = self.options
+        if self.role in (Role.PRE_CANDIDATE, Role.CANDIDATE):
+            low, high = options.candidate_timeout_min_ms, options.candidate_timeout_max_ms
+        else:
+            low, high = options.election_timeout_min_ms, options.election_timeout_max_ms
+        self._election_deadline_ms = self.now_ms + self._random.uniform(low, high)
+
+    # ------------------------------------------------------------------ roles
+
+    def _promotable(self) -> bool:
+        """Whether this member may stand: a voter, not waiting to take over a snapshot."""
+        return self._pending_snapshot is None and self.member in self.configuration.all_voters
+
+    def _unapplied_configuration_change(self) -> bool:
+        log = self.log
+        if log.applying_index >= log.commit_index:
+            return False
+        committed = log.slice(log.applying_index + 1, log.commit_index, 1 << 62)
+        return any(entry.kind == "configuration" for entry in committed)
+
+    def _become(self, role: Role, term: int, leader: int) -> None:
+        assert term >= self.term, (term, self.term)
+        if term > self.term:
+            self.term, self.vote = term, 0
+        if leader != self.leader or role is not self.role:
+            self._lose_reads()
+        self.role, self.leader, self.leadership = role, leader, None
+        self._votes = {}
+        self._draw_election_deadline()
+
+    def _become_follower(self, term: int, leader: int) -> None:
+        self._become(Role.FOLLOWER, term, leader)
+
+    def _become_leader(self) -> None:
+        assert self.role is Role.CANDIDATE or self.configuration.all_voters == (self.member,), self.role
+        self._become(Role.LEADER, self.term, self.member)
+        log, options = self.log, self.options
+        progress = reconcile({}, self.configuration, log.last_index + 1, options)
+        for follower in progress.values():
+            follower.recently_active = False
+        own = progress.get(self.member)
+        if own is not None:
+            own.match, own.next, own.recently_active = log.stable_index, log.last_index + 1, True
+            own.become_replicate()
+        self.leadership = Leadership(
+            progress=progress,
+            heartbeat_deadline_ms=self.now_ms + options.heartbeat_ms,
+            quorum_deadline_ms=self.now_ms + options.election_timeout_max_ms,
+            # There may be one in the log that is not applied: until an entry of the own term is committed
+            # nobody knows (the bug of single-server changes across terms; thesis §4.1).
+            pending_configuration_index=log.last_index,
+        )
+        # §8, thesis §6.4: only an entry of its own term lets a leader learn what is committed.
+        self._append("normal", None, 0)
+
+    def campaign(self) -> None:
+        """Stand for election; with pre-vote, ask first (thesis §9.6)."""
+        if self.role is Role.LEADER or not self._promotable():
+            return
+        if self._unapplied_configuration_change():
+            # etcd#7280, #11284: the configuration counts from when it is applied, and this one is about to
+            # change.
+            self._draw_election_deadline()
+            return
+        self._start_election(pre=self.options.pre_vote, transfer=False)
+
+    def _start_election(self, pre: bool, transfer: bool) -> None:
+        if pre:
+            self._become(Role.PRE_CANDIDATE, self.term, 0)
+        else:
+            self._become(Role.CANDIDATE, self.term + 1, 0)
+            self.vote = self.member
+        self._votes[self.member] = True
+        if self._count_votes():
+            return
+        for voter in self.configuration.all_voters:
+            if voter != self.member:
+                self._send(
+                    VoteRequest(
+                        sender=self.member,
+                        to=voter,
+                        term=self.term + 1 if pre else self.term,
+                        last_index=self.log.last_index,
+                        last_term=self.log.last_term,
+                        pre=pre,
+                        transfer=transfer,
+                    )
+                )
+
+    def _count_votes(self) -> bool:
+        """Act on the votes so far; False while the election is open."""
+        result = quorum.vote(self.configuration, self._votes)
+        if result is VoteResult.PENDING:
+            return False
+        if result is VoteResult.LOST:
+            self._become_follower(self.term, 0)
+        elif self.role is Role.PRE_CANDIDATE:
+            self._start_election(pre=False, transfer=False)
+        else:
+            self._become_leader()
+        return True
+
+    # ------------------------------------------------------------------ what the driver asks for
+
+    def propose(self, data: object, size_bytes: int) -> int:
+        """Append one entry to the log; returns its index. It is committed when `Ready` hands it out with this
+        leader's term. Raises `NotLeading`, `ProposalRefused`."""
+        leadership = self._leading()
+        if leadership.transferee:
+            raise ProposalRefused(f"leadership is being handed to member {leadership.transferee}")
+        limit = self.options.max_uncommitted_bytes
+        if size_bytes and leadership.uncommitted_bytes and leadership.uncommitted_bytes + size_bytes > limit:
+            raise ProposalRefused(
+                f"{leadership.uncommitted_bytes} bytes wait to be committed, at most {limit}"
+            )
+        return self._append("normal", data, size_bytes)
+
+    def propose_configuration(self, change: ConfigurationChange, size_bytes: int = 0) -> int:
+        """As `propose`, for a change of the configuration. One at a time, and only what can be applied."""
+        leadership = self._leading()
+        if leadership.transferee:
+            raise ProposalRefused(f"leadership is being handed to member {leadership.transferee}")
+        if leadership.pending_configuration_index > self.log.applied_index:
+            raise ProposalRefused(
+                f"a configuration change may be unapplied up to {leadership.pending_configuration_index}"
+            )
+        try:
+            confchange.apply_change(self.configuration, change)
+        except confchange.ChangeRefused as refused:
+            raise ProposalRefused(refused.reason) from refused
+        leadership.pending_configuration_index = self.log.last_index + 1
+        return self._append("configuration", change, size_bytes)
+
+    def read_index(self) -> ReadToken:
+        """Ask from when on the state may be read; the answer is in a later `Ready.reads` or `.lost_reads`.
+
+        A follower asks its leader. Raises `NotLeading` when there is none.
+        """
+        self._read_count += 1
+        token = ReadToken(self._nonce, self._read_count)
+        if self.leadership is not None:
+            self.leadership.reads.add(PendingRead(token, self.member))
+        elif self.leader:
+            self._forwarded_reads[token] = None
+            self._send(ReadIndexRequest(self.member, self.leader, self.term, token))
+        else:
+            raise NotLeading(0)
+        return token
+
+    def transfer_leadership(self, to: int) -> None:
+        """Hand over to a voter that is up to date, or is brought so first (thesis §3.10). It is given up
+        after an election timeout. Raises `NotLeading`, `ProposalRefused`."""
+        leadership = self._leading()
+        if to not in self.configuration.voters:
+            raise ProposalRefused(f"member {to} is not a voter")
+        if to == self.member or to == leadership.transferee:
+            return
+        leadership.transferee = to
+        leadership.transfer_deadline_ms = self.now_ms + self.options.election_timeout_max_ms
+        self._hand_over_when_ready(leadership, to)
+
+    def compact(self, snapshot: Snapshot, keep_entries: int) -> None:
+        """Take a durable snapshot of the applied state in place of the log before it."""
+        self.log.compact(snapshot, keep_entries)
+
+    def _leading(self) -> Leadership:
+        if self.leadership is None:
+            raise NotLeading(self.leader)
+        return self.leadership
+
+    def _append(self, kind: EntryKind, data: object, size_bytes: int) -> int:
+        leadership = self._leading()
+        index = self.log.last_index + 1
+        self.log.append(Entry(index, self.term, kind, data, size_bytes))
+        leadership.uncommitted_bytes += size_bytes
+        return index
+
+    # ------------------------------------------------------------------ Ready
+
+    def ready(self) -> Ready:
+        """Everything that is to be done now, once."""
+        if self.leadership is not None:
+            self._flush(self.leadership)
+        state = HardState(self.term, self.vote, self.log.commit_index)
+        changed = state if state != self._persisted else None
+        self._persisted = state
+        ready = Ready(
+            messages=tuple(self._messages),
+            hard_state=changed,
+            snapshot=self._pending_snapshot,
+            entries=self.log.offer_unstable(),
+            messages_after_sync=tuple(self._messages_after_sync),
+            committed=self.log.offer_committed(self.options.max_apply_bytes),
+            reads=tuple(self._reads),
+            lost_reads=tuple(self._lost_reads),
+        )
+        self._pending_snapshot = None
+        for taken in (self._messages, self._messages_after_sync, self._reads, self._lost_reads):
+            taken.clear()
+        return ready
+
+    def persisted(self, ready: Ready) -> None:
+        """What `ready` wanted durable is."""
+        if ready.hard_state is not None:
+            self._persisted_term = ready.hard_state.term
+        if ready.entries:
+            self.log.made_durable(ready.entries[-1].index, ready.entries[-1].term)
+        leadership = self.leadership
+        if leadership is not None and ready.entries:
+            # Only now does the leader count itself (etcd#14370: a group of one that acknowledged before its
+            # disk).
+            own = leadership.progress.get(self.member)
+            if own is not None and own.acknowledged(self.log.stable_index):
+                self._commit(leadership)
+
+    def applied(self, index: int) -> None:
+        """The state machine has applied everything up to `index`."""
+        log = self.log
+        assert log.applied_index <= index <= log.applying_index, (
+            log.applied_index,
+            index,
+            log.applying_index,
+        )
+        log.applied_index = index
+        leadership = self.leadership
+        if (
+            leadership is not None
+            and self.configuration.auto_leave
+            and leadership.pending_configuration_index <= index
+            and not leadership.transferee
+        ):
+            leadership.pending_configuration_index = log.last_index + 1
+            self._append("configuration", ConfigurationChange(), 0)
+
+    def apply_configuration(self, change: ConfigurationChange) -> Configuration:
+        """A committed configuration entry has its turn; returns the configuration from here on."""
+        self._switch_configuration(confchange.apply_change(self.configuration, change))
+        return self.configuration
+
+    def _switch_configuration(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        leadership = self.leadership
+        if leadership is None:
+            return
+        if self.member not in configuration.all_voters:
+            # §6: a leader that is not in the new configuration steps down once that is committed.
+            self._become_follower(self.term, 0)
+            return
+        leadership.progress = reconcile(leadership.progress, configuration, self.log.last_index, self.options)
+        self._commit(leadership)
+        if leadership.transferee and leadership.transferee not in configuration.voters:
+            self._abort_transfer(leadership)
+
+    # ------------------------------------------------------------------ messages in
+
+    def step(self, message: Message) -> None:
+        """Take in a message of another member."""
+        assert message.to == self.member, (message, self.member)
+        if message.term > self.term:
+            if not self._admit_higher_term(message):
+                return
+        elif message.term < self.term:
+            self._answer_lower_term(message)
+            return
+        match message:
+            case AppendReply():
+                self._on_append_reply(message)
+            case AppendRequest():
+                self._follow(message.sender)
+                self._on_append(message)
+            case HeartbeatReply():
+                self._on_heartbeat_reply(message)
+            case Heartbeat():
+                self._follow(message.sender)
+                self._on_heartbeat(message)
+            case VoteRequest():
+                self._on_vote_request(message)
+            case VoteReply():
+                self._on_vote_reply(message)
+            case SnapshotRequest():
+                self._follow(message.sender)
+                self._on_snapshot(message)
+            case TimeoutNow():
+                self._on_timeout_now()
+            case ReadIndexRequest():
+                if self.leadership is not None:
+                    self.leadership.reads.add(PendingRead(message.token, message.sender))
+            case ReadIndexReply():
+                if message.token in self._forwarded_reads:
+                    del self._forwarded_reads[message.token]
+                    self._reads.append(ReadState(message.token, message.index))
+
+    def _leader_lives(self) -> bool:
+        """Whether a leader was heard so lately that nobody else may be elected (thesis §4.2.3, §6.2)."""
+        if not self.options.check_quorum:
+            return False
+        if self.role is Role.LEADER:
+            return True
+        return self.leader != 0 and (
+            self.now_ms - self._leader_contact_ms < self.options.election_timeout_min_ms
+        )
+
+    def _admit_higher_term(self, message: Message) -> bool:
+        match message:
+            case VoteRequest():
+                if not message.transfer and self._leader_lives():
+                    return False
+                if not message.pre:
+                    self._become_follower(message.term, 0)
+            case VoteReply(pre=True, granted=True):
+                pass  # It names the term that would come, and does not begin it.
+            case AppendRequest() | Heartbeat() | SnapshotRequest():
+                self._become_follower(message.term, message.sender)
+            case _:
+                self._become_follower(message.term, 0)
+        return True
+
+    def _answer_lower_term(self, message: Message) -> None:
+        """Somebody is behind. Whoever still leads an old term must hear of it, or a member whose term grew
+        while it was alone could neither follow nor win (the leader's followers would not vote for it)."""
+        match message:
+            case AppendRequest() | Heartbeat() | SnapshotRequest():
+                self._send(AppendReply(self.member, message.sender, self.term, index=0))
+            case VoteRequest(pre=True):
+                self._send(VoteReply(self.member, message.sender, self.term, granted=False, pre=True))
+            case _:
+                pass
+
+    def _follow(self, leader: int) -> None:
+        """The leader of this term was heard."""
+        assert self.role is not Role.LEADER, f"members {self.member} and {leader} both lead term {self.term}"
+        if self.role is not Role.FOLLOWER or self.leader != leader:
+            self._become_follower(self.term, leader)
+        self._leader_contact_ms = self.now_ms
+        self._excuses = 0
+        self._draw_election_deadline()
+
+    def _on_vote_request(self, request: VoteRequest) -> None:
+        # §5.2: one vote a term, first come first served; §5.4.1: and only for a log as good as one's own.
+        free = self.vote == request.sender or (self.vote == 0 and self.leader == 0)
+        free = free or (request.pre and request.term > self.term)
+        granted = free and self.log.is_up_to_date(request.last_index, request.last_term)
+        if granted and not request.pre:
+            self.vote = request.sender
+            self._draw_election_deadline()
+        term = request.term if granted else self.term
+        self._send(VoteReply(self.member, request.sender, term, granted, request.pre))
+
+    def _on_vote_reply(self, reply: VoteReply) -> None:
+        if self.role is not (Role.PRE_CANDIDATE if reply.pre else Role.CANDIDATE):
+            return
+        if reply.pre and reply.granted and reply.term != self.term + 1:
+            return
+        self._votes.setdefault(reply.sender, reply.granted)
+        self._count_votes()
+
+    def _on_append(self, request: AppendRequest) -> None:
+        log = self.log
+        if request.previous_index < log.commit_index:
+            # Old news: what is committed is the same everywhere.
+            self._send(AppendReply(self.member, request.sender, self.term, index=log.commit_index))
+        elif log.matches(request.previous_index, request.previous_term):
+            log.merge(request.previous_index, request.entries)
+            last_new = request.previous_index + len(request.entries)
+            log.commit_to(min(request.commit_index, last_new))
+            self._send(AppendReply(self.member, request.sender, self.term, index=last_new))
+        else:
+            hint_index, hint_term = log.last_agreement(request.previous_index, request.previous_term)
+            self._send(
+                AppendReply(
+                    self.member,
+                    request.sender,
+                    self.term,
+                    index=request.previous_index,
+                    rejected=True,
+                    hint_index=hint_index,
+                    hint_term=hint_term,
+                )
+            )
+
+    def _on_heartbeat(self, heartbeat: Heartbeat) -> None:
+        self.log.commit_to(heartbeat.commit_index)
+        self._send(HeartbeatReply(self.member, heartbeat.sender, self.term, heartbeat.read_round))
+
+    def _on_snapshot(self, request: SnapshotRequest) -> None:
+        log, snapshot = self.log, request.snapshot
+        if snapshot.index > log.commit_index:
+            if log.matches(snapshot.index, snapshot.term):
+                # §7: everything is here already, and what follows it is worth keeping.
+                log.commit_to(snapshot.index)
+            else:
+                log.restore(snapshot)
+                self._pending_snapshot = snapshot
+                self._switch_configuration(snapshot.configuration)
+                self._send(AppendReply(self.member, request.sender, self.term, index=log.last_index))
+                return
+        self._send(AppendReply(self.member, request.sender, self.term, index=log.commit_index))
+
+    def _on_timeout_now(self) -> None:
+        if self.role is not Role.LEADER and self._promotable() and not self._unapplied_configuration_change():
+            self._start_election(pre=False, transfer=True)
+
+    # ------------------------------------------------------------------ a leader's answers
+
+    def _on_append_reply(self, reply: AppendReply) -> None:
+        leadership = self.leadership
+        progress = leadership.progress.get(reply.sender) if leadership is not None else None
+        if leadership is None or progress is None:
+            return
+        progress.recently_active = True
+        if reply.rejected:
+            agreement = reply.hint_index
+            if reply.hint_term:
+                agreement, _ = self.log.last_agreement(reply.hint_index, reply.hint_term)
+            if progress.rejected(reply.index, agreement) and progress.state is ProgressState.REPLICATE:
+                progress.become_probe()
+            return
+        assert reply.index <= self.log.last_index, (
+            f"{reply} acknowledges what was never sent: the log ends at {self.log.last_index}"
+        )
+        news = progress.acknowledged(reply.index)
+        if progress.state is ProgressState.REPLICATE:
+            progress.inflight.free_to(reply.index)
+        elif progress.state is ProgressState.PROBE:
+            if news or reply.index == progress.match:
+                progress.become_replicate()
+        elif progress.match >= self.log.floor_index:
+            progress.become_probe()
+            progress.become_replicate()
+        if news:
+            self._commit(leadership)
+            if leadership.transferee == reply.sender:
+                self._hand_over_when_ready(leadership, reply.sender)
+
+    def _on_heartbeat_reply(self, reply: HeartbeatReply) -> None:
+        leadership = self.leadership
+        progress = leadership.progress.get(reply.sender) if leadership is not None else None
+        if leadership is None or progress is None:
+            return
+        progress.recently_active = True
+        progress.paused = False
+        if progress.state is ProgressState.REPLICATE:
+            # Answers may have been lost: never let a full window stay full.
+            if progress.inflight.full:
+                progress.inflight.free_first()
+        elif (
+            progress.state is ProgressState.SNAPSHOT
+            and self.now_ms - progress.snapshot_sent_ms >= self.options.snapshot_retry_ms
+        ):
+            progress.give_up_snapshot()
+        leadership.reads.confirm(reply.sender, reply.read_round)
+
+    def _commit(self, leadership: Leadership) -> None:
+        """§5.3: what a majority has is committed; §5.4.2, figure 8: but only entries of its own term."""
+        matches = {member: progress.match for member, progress in leadership.progress.items()}
+        index = quorum.committed(self.configuration, matches)
+        log = self.log
+        if index <= log.commit_index or log.term_at(index) != self.term:
+            return
+        for entry in log.entries[log.commit_index - log.floor_index : index - log.floor_index]:
+            if entry.term == self.term:
+                leadership.uncommitted_bytes -= entry.size_bytes
+        assert leadership.uncommitted_bytes >= 0, leadership.uncommitted_bytes
+        log.commit_to(index)
+
+    def _hand_over_when_ready(self, leadership: Leadership, to: int) -> None:
+        if leadership.progress[to].match == self.log.last_index:
+            self._send(TimeoutNow(self.member, to, self.term))
+
+    def _abort_transfer(self, leadership: Leadership) -> None:
+        leadership.transferee = 0
+        leadership.transfer_deadline_ms = math.inf
+
+    # ------------------------------------------------------------------ a leader's messages
+
+    def _flush(self, leadership: Leadership) -> None:
+        """Send what followers lack and open a round for the reads that came since."""
+        reads = leadership.reads
+        # etcd#7331: a new leader does not know the commit index before an entry of its own term is committed.
+        if self.log.term_at(self.log.commit_index) == self.term:
+            if reads.open(self.member, self.log.commit_index):
+                self._broadcast_heartbeat(leadership)
+            for index, read in reads.take_confirmed(self.configuration):
+                if read.member == self.member:
+                    self._reads.append(ReadState(read.token, index))
+                else:
+                    self._send(ReadIndexReply(self.member, read.member, self.term, read.token, index))
+        for member, progress in leadership.progress.items():
+            if member != self.member:
+                while self._send_append(member, progress):
+                    pass
+
+    def _send_append(self, member: int, progress: Progress) -> bool:
+        """Send one message of entries, or the snapshot, or just the commit index, if there is reason to;
+        returns whether there may be more."""
+        if progress.blocked():
+            return False
+        log = self.log
+        previous_index = progress.next - 1
+        previous_term = log.term_at(previous_index)
+        if previous_term is None:
+            self._send_snapshot(member, progress)
+            return False
+        probing = progress.state is ProgressState.PROBE
+        if progress.next > log.last_index and progress.commit_told >= log.commit_index and not probing:
+            return False
+        entries: tuple[Entry, ...] = ()
+        if progress.next <= log.last_index:
+            entries = log.slice(progress.next, log.last_index, self.options.max_append_bytes)
+        self._send(
+            AppendRequest(
+                sender=self.member,
+                to=member,
+                term=self.term,
+                previous_index=previous_index,
+                previous_term=previous_term,
+                entries=entries,
+                commit_index=log.commit_index,
+            )
+        )
+        size_bytes = sum([entry.size_bytes for entry in entries])
+        progress.sent(previous_index + len(entries), size_bytes, len(entries))
+        progress.commit_told = log.commit_index
+        return not probing and progress.next <= log.last_index
+
+    def _send_snapshot(self, member: int, progress: Progress) -> None:
+        if not progress.recently_active:
+            return  # Nobody is there to take it: wait for a sign of life.
+        snapshot = self.log.snapshot
+        self._send(SnapshotRequest(self.member, member, self.term, snapshot))
+        progress.become_snapshot(snapshot.index, self.now_ms)
+
+    def _broadcast_heartbeat(self, leadership: Leadership) -> None:
+        for member, progress in leadership.progress.items():
+            if member != self.member:
+                # What the follower lacks must not be committed there: its log may still hold something else
+                # (§5.3).
+                commit_index = min(progress.match, self.log.commit_index)
+                self._send(Heartbeat(self.member, member, self.term, commit_index, leadership.reads.round))
+
+    def _lose_reads(self) -> None:
+        if self.leadership is not None:
+            self._lost_reads.extend(
+                read.token for read in self.leadership.reads.all() if read.member == self.member
+            )
+        self._lost_reads.extend(self._forwarded_reads)
+        self._forwarded_reads.clear()
+
+    def _send(self, message: Message) -> None:
+        """A leader of a durable term says nothing that its disk could make a lie; everybody else waits for
+        it.
+        """
+        if self.role is Role.LEADER and self._persisted_term == self.term:
+            self._messages.append(message)
+        else:
+            self._messages_after_sync.append(message)

@@ -1,0 +1,79 @@
+"""What goes between a Raft core and its driver: the state to start from, and what is to be done."""
+
+from collections.abc import Sequence
+from enum import Enum
+
+from attrs import define, frozen
+
+from understudy.raftstore.configuration import Configuration
+from understudy.raftstore.messages import Entry, HardState, Message, ReadToken, Snapshot
+from understudy.raftstore.readindex import ReadState
+
+
+class Role(Enum):
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+@frozen
+class PersistentState:
+    """What a member finds on its disk when it starts."""
+
+    hard_state: HardState
+    snapshot: Snapshot
+    entries: tuple[Entry, ...] = ()
+    """The entries after the snapshot."""
+
+    @classmethod
+    def bootstrap(cls, voters: Sequence[int]) -> "PersistentState":
+        """The state in which every first member of a new group starts."""
+        configuration = Configuration(voters=tuple(sorted(voters)))
+        return cls(HardState(), Snapshot(index=0, term=0, configuration=configuration, data=None))
+
+
+@frozen
+class Ready:
+    """What is to be done; `understudy.raftstore.raft` says in which order."""
+
+    messages: tuple[Message, ...]
+    hard_state: HardState | None
+    """None: as before."""
+    snapshot: Snapshot | None
+    """From the leader: replaces the log and the state."""
+    entries: tuple[Entry, ...]
+    """To be made durable; whatever was durable from entries[0].index on is void."""
+    messages_after_sync: tuple[Message, ...]
+    committed: tuple[Entry, ...]
+    reads: tuple[ReadState, ...]
+    """Reads that may be answered once their index is applied."""
+    lost_reads: tuple[ReadToken, ...]
+    """Reads that will get no index: there was a change of leader."""
+
+    @property
+    def empty(self) -> bool:
+        return not (
+            self.messages
+            or self.hard_state
+            or self.snapshot
+            or self.entries
+            or self.messages_after_sync
+            or self.committed
+            or self.reads
+            or self.lost_reads
+        )
+
+
+@define(slots=False)
+class NotLeading(Exception):
+    """Only a leader takes this; `leader` is the one that this member knows, 0 for nobody."""
+
+    leader: int
+
+
+@define(slots=False)
+class ProposalRefused(Exception):
+    """The leader does not take this now; nothing of it is in the log."""
+
+    reason: str
