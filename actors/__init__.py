@@ -1,1 +1,41 @@
-"""The actor runtime: lifecycle, supervision, death watch, ask, timers, dispatch and worlds."""
+"""The actor runtime: lifecycle, supervision, death watch, ask, timers, dispatch and worlds.
+
+- `world`: the only way to time, randomness, ids and child tasks; `real` and `sim` implement it
+- `dispatch`: every wake-up goes through here; `schedule` says in simulation which goes next
+- `actor`: what an actor author writes; `ref`: the only way to an actor
+- `cell`: one actor's life; `supervision`: what follows a crash
+- `channels`: bounded streams between actors
+- `system`: who is alive, how messages travel, how everything ends
+"""
+
+from .actor import Actor as Actor
+from .actor import Context as Context
+from .actor import Terminated as Terminated
+from .actor import handles as handles
+from .channels import ChannelReader as ChannelReader
+from .channels import ChannelWriter as ChannelWriter
+from .channels import EndOfChannel as EndOfChannel
+from .real import RealWorld as RealWorld
+from .ref import ActorFailed as ActorFailed
+from .ref import ActorStopped as ActorStopped
+from .ref import AskTimeout as AskTimeout
+from .ref import Ref as Ref
+from .ref import Unhandled as Unhandled
+from .schedule import Deviations as Deviations
+from .schedule import Fifo as Fifo
+from .schedule import Shuffled as Shuffled
+from .sim import SimulationDeadlock as SimulationDeadlock
+from .sim import SimWorld as SimWorld
+from .supervision import PERMANENT as PERMANENT
+from .supervision import TEMPORARY as TEMPORARY
+from .supervision import TRANSIENT as TRANSIENT
+from .supervision import Restart as Restart
+from .supervision import Supervision as Supervision
+from .system import LOCAL as LOCAL
+from .system import ActorSystem as ActorSystem
+from .system import Delivery as Delivery
+from .world import DeadlineExceeded as DeadlineExceeded
+from .world import Event as Event
+from .world import Nursery as Nursery
+from .world import Signal as Signal
+from .world import World as World

@@ -1,1 +1,33 @@
-"""Envelopes, mailboxes, overflow policies, channels and the message codec."""
+"""Envelopes, mailboxes, overflow policies, channels and the message codec.
+
+Everything here is a state machine or plain data: nothing waits, and nothing knows Trio.
+
+- `message`: frozen attrs classes with a stable wire name, typed by their protocol
+- `envelope`: a message on its way
+- `mailbox`: bounded, with a lane for system messages and a named overflow policy
+- `channel`: the two ends of a bounded, numbered, credit-controlled stream
+- `codec`: messages to msgpack and back
+"""
+
+from .channel import ChannelClosed as ChannelClosed
+from .channel import ChannelFull as ChannelFull
+from .channel import ReaderState as ReaderState
+from .channel import WriterState as WriterState
+from .codec import CodecError as CodecError
+from .codec import Resolver as Resolver
+from .codec import decode as decode
+from .codec import encode as encode
+from .envelope import Envelope as Envelope
+from .envelope import Reply as Reply
+from .mailbox import CAPACITY as CAPACITY
+from .mailbox import Mailbox as Mailbox
+from .mailbox import MailboxFull as MailboxFull
+from .mailbox import MailboxStatistics as MailboxStatistics
+from .mailbox import Overflow as Overflow
+from .message import Message as Message
+from .message import Refusal as Refusal
+from .message import Request as Request
+from .message import label as label
+from .message import message as message
+from .message import registered as registered
+from .message import wire_name as wire_name

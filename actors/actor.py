@@ -1,0 +1,167 @@
+"""What an actor author writes: a class with handlers, and the context through which it acts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, TypeVarTuple
+
+from attrs import frozen
+
+from understudy.mailbox import CAPACITY, Message, Overflow, message
+
+from .channels import ChannelReader, ChannelWriter
+from .ref import Ref
+from .supervision import PERMANENT, Supervision
+from .world import World
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+P = TypeVar("P")
+Q = TypeVar("Q")
+F = TypeVar("F", bound=Callable[..., Any])
+Ts = TypeVarTuple("Ts")
+
+
+@frozen
+class Handler:
+    """How one kind of message is handled."""
+
+    function: Callable[[Any, Any], Any]
+    is_async: bool
+    concurrent: bool
+    """Runs as a child task of the actor, so that the next message need not wait for it."""
+
+
+@message("actors.terminated")
+@frozen
+class Terminated(Message[Any]):
+    """A watched actor's incarnation has ended."""
+
+    path: str
+    incarnation: int
+    reason: str | None
+    """Why it crashed, or None when it was stopped."""
+    final: bool
+    """False when its supervisor starts another incarnation."""
+
+
+def handles(message_type: type[Message[Any]], *, concurrent: bool = False) -> Callable[[F], F]:
+    """Mark a method as the handler of a message type.
+
+    The method may be sync or async; what it returns answers an ask. A handler that raises a `Refusal`
+    refuses that one message; any other exception crashes the actor. A `concurrent` handler is async and
+    does not hold up the mailbox.
+    """
+
+    def mark(function: F) -> F:
+        is_async = inspect.iscoroutinefunction(function)
+        assert is_async or not concurrent, f"{function.__qualname__}: a concurrent handler must be async"
+        function.__handles__ = (message_type, Handler(function, is_async, concurrent))  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+class Actor(Generic[P]):
+    """Base class of actors. `P` is the protocol that it speaks: any class that its messages name.
+
+    An instance is one incarnation: a restart makes a new one with the same factory. Its state is touched
+    only by its own handlers and tasks.
+    """
+
+    handlers: ClassVar[dict[type, Handler]] = {}
+    context: Context[P]
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        found: dict[type, Handler] = {}
+        for base in reversed(cls.__mro__):
+            for member in vars(base).values():
+                mark = getattr(member, "__handles__", None)
+                if mark is not None:
+                    found[mark[0]] = mark[1]
+        cls.handlers = found
+
+    @property
+    def world(self) -> World:
+        """Time, randomness and ids."""
+        return self.context.world
+
+    async def on_start(self) -> None:
+        """Called before the first message; an exception here counts as a crash."""
+
+    async def on_stop(self) -> None:
+        """Called once the children and tasks of this incarnation have ended; time-limited."""
+
+
+class Context(Generic[P]):
+    """What an actor may do: spawn, stop, watch, start tasks and timers. One an incarnation."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self.world: World = cell.system.world
+        self.path: str = cell.path
+        self.host: str = cell.host
+        self.self: Ref[P] = Ref(cell.path, cell.system)
+
+    def spawn(
+        self,
+        factory: Callable[[], Actor[Q]],
+        name: str,
+        supervision: Supervision = PERMANENT,
+        *,
+        host: str | None = None,
+        capacity: int = CAPACITY,
+        overflow: Overflow = Overflow.REJECT,
+    ) -> Ref[Q]:
+        """Start a child actor; it ends with this one. `host` defaults to this actor's."""
+        return self._cell.system._spawn(
+            self._cell, factory, name, supervision, host or self.host, capacity, overflow
+        )
+
+    async def stop(self, child: Ref[Any], deadline_seconds: float = 1.0) -> None:
+        """Stop an actor and wait until it has ended: message, then deadline, then cancellation."""
+        await self._cell.system.stop(child, deadline_seconds)
+
+    def stop_self(self) -> None:
+        """End this actor once the current message is done; its supervision decides what follows."""
+        self._cell.request_leave()
+
+    def watch(self, target: Ref[Any]) -> None:
+        """Get a `Terminated` whenever an incarnation of the target ends (at once if there is none)."""
+        self._cell.system._watch(self._cell, target)
+
+    def unwatch(self, target: Ref[Any]) -> None:
+        """Undo `watch`."""
+        self._cell.system._unwatch(self._cell, target)
+
+    def start_soon(
+        self, function: Callable[[*Ts], Awaitable[Any]], *arguments: *Ts, name: str | None = None
+    ) -> Callable[[], None]:
+        """Run a task that belongs to this actor: cancelled with it, and its crash is the actor's.
+
+        Returns a function that cancels the task.
+        """
+        return self._cell.start_task(function, arguments, name)
+
+    def set_timer(
+        self, key: str, delay_seconds: float, message: Message[P], *, every_seconds: float | None = None
+    ) -> None:
+        """Tell this actor a message after a delay, and then again every so often; replaces `key`'s timer."""
+        self._cell.set_timer(key, delay_seconds, message, every_seconds)
+
+    def cancel_timer(self, key: str) -> None:
+        """Forget a timer; harmless when there is none."""
+        self._cell.cancel_timer(key)
+
+    def channel(self, label: str, capacity: int = 256) -> tuple[ChannelWriter[Any], ChannelReader[Any]]:
+        """A new channel whose reading end belongs to this actor; send the writer to whoever shall write."""
+        writer, reader = self._cell.system.channel(f"{self.path} {label}", capacity, self.host)
+        self.adopt(reader)
+        return writer, reader
+
+    def adopt(self, end: ChannelWriter[Any] | ChannelReader[Any]) -> None:
+        """Tie one end of a channel to this incarnation: the other end learns when it is gone."""
+        self._cell.adopt(end)

@@ -1,0 +1,165 @@
+"""The dispatcher: the one place through which every wake-up goes.
+
+A task that waits parks on a :class:`Waiter`; whoever has what it waits for wakes the waiter. In the real
+world a wake-up is at once a Trio reschedule. In simulation it becomes a *turn* in the ready set, and the
+schedule says which ready turn goes next. Timers are one heap, so that they cost no cancel scope each and
+their order is ours.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+import trio
+from attrs import define, field
+from outcome import Error, Outcome, Value
+
+
+@define(eq=False)
+class Waiter:
+    """A place for one task to park; woken at most once."""
+
+    label: str
+    """Who waits for what, in traces and deadlock reports."""
+    task: trio.lowlevel.Task | None = None
+    woken: bool = False
+
+
+@define(eq=False)
+class Timer:
+    """A call that is due later, unless it is cancelled."""
+
+    due: float
+    """Seconds on the world's monotonic clock."""
+    action: Callable[[], None] | None
+    label: str
+
+    def cancel(self) -> None:
+        """Forget the call; harmless when it was made already."""
+        self.action = None
+
+
+@define
+class TimerHeap:
+    """Timers by due time, and by age among equals."""
+
+    _heap: list[tuple[float, int, Timer]] = field(factory=list, init=False)
+    _age: "count[int]" = field(factory=count, init=False)
+
+    def add(self, timer: Timer) -> None:
+        """Put a timer in."""
+        heappush(self._heap, (timer.due, next(self._age), timer))
+
+    def next_due(self) -> float | None:
+        """When the next live timer is due; cancelled ones on the way are dropped."""
+        heap = self._heap
+        while heap and heap[0][2].action is None:
+            heappop(heap)
+        return heap[0][0] if heap else None
+
+    def pop_due(self, now: float) -> Timer | None:
+        """The next live timer that is due at `now`, taken out."""
+        due = self.next_due()
+        if due is None or due > now:
+            return None
+        return heappop(self._heap)[2]
+
+
+class Dispatcher(ABC):
+    """What worlds implement to order wake-ups."""
+
+    @abstractmethod
+    def monotonic(self) -> float:
+        """Seconds on a clock that only goes forward."""
+
+    @abstractmethod
+    def wake(self, waiter: Waiter, outcome: Outcome[Any] | None = None) -> None:
+        """Resume the waiter's task with `outcome` (default: the value None). At most once a waiter."""
+
+    @abstractmethod
+    async def park(self, waiter: Waiter, on_cancel: Callable[[], None]) -> Any:
+        """Wait until somebody wakes the waiter.
+
+        `on_cancel` unlinks the waiter when the wait is cancelled, so that nobody wakes it afterwards.
+        """
+
+    @abstractmethod
+    def call_later(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
+        """Make a synchronous call after a delay."""
+
+    @abstractmethod
+    async def turn(self, label: str) -> None:
+        """Let others go first: in simulation the caller goes to the back of the ready set."""
+
+    @abstractmethod
+    def note(self, kind: str, what: str) -> None:
+        """Put something into the trace of this run."""
+
+    def wake_value(self, waiter: Waiter, value: Any) -> None:
+        """Resume the waiter's task with a value."""
+        self.wake(waiter, Value(value))
+
+    def wake_error(self, waiter: Waiter, error: BaseException) -> None:
+        """Raise an error in the waiter's task."""
+        self.wake(waiter, Error(error))
+
+
+class RealDispatcher(Dispatcher):
+    """Wake-ups are Trio reschedules, timers one heap with one task that waits for its top."""
+
+    TURNS_MAX = 64
+    """Turns that a task may take in a row before Trio runs another task."""
+
+    def __init__(self) -> None:
+        self._heap = TimerHeap()
+        self._scope: trio.CancelScope | None = None
+        self._run = 0
+
+    def monotonic(self) -> float:
+        return trio.current_time()
+
+    def wake(self, waiter: Waiter, outcome: Outcome[Any] | None = None) -> None:
+        assert not waiter.woken, f"{waiter.label} is woken twice"
+        waiter.woken = True
+        assert waiter.task is not None, f"{waiter.label} is woken before it waits"
+        trio.lowlevel.reschedule(waiter.task, outcome if outcome is not None else Value(None))
+
+    async def park(self, waiter: Waiter, on_cancel: Callable[[], None]) -> Any:
+        waiter.task = trio.lowlevel.current_task()
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            waiter.woken = True
+            on_cancel()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def call_later(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
+        timer = Timer(trio.current_time() + delay_seconds, action, label)
+        self._heap.add(timer)
+        if self._scope is not None and timer.due < self._scope.deadline:
+            self._scope.deadline = timer.due
+        return timer
+
+    async def turn(self, label: str) -> None:
+        self._run += 1
+        if self._run >= self.TURNS_MAX:
+            self._run = 0
+            await trio.lowlevel.checkpoint()
+
+    def note(self, kind: str, what: str) -> None:
+        pass
+
+    async def run_timers(self) -> None:
+        """Make the calls that fall due; runs until cancelled."""
+        while True:
+            due = self._heap.next_due()
+            with trio.CancelScope(deadline=float("inf") if due is None else due) as self._scope:
+                await trio.sleep_forever()
+            now = trio.current_time()
+            while (timer := self._heap.pop_due(now)) is not None:
+                action, timer.action = timer.action, None
+                assert action is not None
+                action()

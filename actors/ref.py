@@ -1,0 +1,103 @@
+"""A ref: the only way to an actor.
+
+A ref names a path, and follows the actor there through restarts; a ref pinned to an incarnation reaches
+that one only, and later messages to it are dead letters.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from attrs import define, field, frozen
+
+from understudy.mailbox import Message, Refusal, Request, message
+
+if TYPE_CHECKING:
+    from .system import ActorSystem
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+ASK_TIMEOUT_SECONDS = 5.0
+"""How long an ask waits unless told otherwise."""
+
+
+@message("actors.stopped")
+@frozen
+class ActorStopped(Refusal):
+    """The actor has ended, so nobody will answer."""
+
+    path: str
+
+
+@message("actors.failed")
+@frozen
+class ActorFailed(Refusal):
+    """The actor crashed while it handled the message."""
+
+    path: str
+    error: str
+
+
+@message("actors.unhandled")
+@frozen
+class Unhandled(Refusal):
+    """The actor has no handler for that message."""
+
+    path: str
+    wire_name: str
+
+
+@message("actors.timeout")
+@frozen
+class AskTimeout(Refusal):
+    """No answer came in time. Whether the message was handled is not known."""
+
+    path: str
+    wire_name: str
+    seconds: float
+
+
+@define(frozen=True, eq=False)
+class Ref(Generic[P]):
+    """A typed reference to an actor that speaks the protocol `P`."""
+
+    __understudy_live__ = True
+
+    path: str
+    _system: ActorSystem = field(repr=False)
+    incarnation: int | None = None
+    """The one incarnation that this ref reaches; None: whichever runs."""
+
+    def tell(self, message: Message[P]) -> None:
+        """Put a message in the actor's mailbox; sync, atomic, at most once.
+
+        Raises:
+            MailboxFull: its mailbox is full and its policy is to reject (only on the same host).
+        """
+        self._system.tell(self, message)
+
+    async def ask(self, message: Request[P, R], timeout_seconds: float = ASK_TIMEOUT_SECONDS) -> R:
+        """Send a request and wait for its answer.
+
+        Raises:
+            AskTimeout: no answer in time; a concurrent handler that still works on it is cancelled.
+            ActorStopped: there is no such actor, or it ended first.
+            ActorFailed: it crashed on this message.
+            Refusal: the handler's own refusal.
+        """
+        return await self._system.ask(self, message, timeout_seconds)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Ref)
+            and (self.path, self.incarnation) == (other.path, other.incarnation)
+            and self._system is other._system
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.incarnation))
+
+    def __repr__(self) -> str:
+        pin = "" if self.incarnation is None else f"#{self.incarnation}"
+        return f"<Ref {self.path}{pin}>"

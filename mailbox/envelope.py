@@ -1,0 +1,25 @@
+"""An envelope: a message on its way, with who sent it and who waits for the answer."""
+
+from typing import Any, Protocol
+
+from attrs import define
+
+
+class Reply(Protocol):
+    """Where an answer goes. The runtime implements it; a mailbox only carries it."""
+
+    def answer(self, value: Any) -> None:
+        """Give the asker its answer; ignored when it no longer waits."""
+
+    def fail(self, error: Exception) -> None:
+        """Raise `error` at the asker; ignored when it no longer waits."""
+
+
+@define(eq=False)
+class Envelope:
+    """A message and what the runtime must know of it."""
+
+    message: Any
+    sender: str
+    """Path of the sending actor, or "" when the message came from outside the system."""
+    reply: Reply | None = None
