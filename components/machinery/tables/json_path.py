@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 class JsonPathError(ValueError):
@@ -84,9 +84,22 @@ class JsonPath:
 
     text: str
     steps: tuple[_Step, ...]
+    _fields: tuple[str, ...] | None = field(init=False, eq=False, repr=False)
+    """The names of the fields if there are no other steps: most paths, and a plain loop finds those."""
+
+    @_fields.default
+    def _plain_fields(self) -> tuple[str, ...] | None:
+        names = tuple(step.name for step in self.steps if isinstance(step, _Field))
+        return names if len(names) == len(self.steps) else None
 
     def find(self, document: Any) -> list[Any]:
         """Every value at the path, in order; values of a map are visited in the order of its keys."""
+        if self._fields is not None:
+            for name in self._fields:
+                if not isinstance(document, dict) or name not in document:
+                    return []
+                document = document[name]
+            return [document]
         try:
             return list(_walk(self.steps, document))
         except _Inapplicable:

@@ -55,7 +55,7 @@ def printer_for(resource: Tabular) -> Printer:
 
 
 def check_include_object(text: str) -> str:
-    """The query parameter `includeObject`, where empty means Metadata; raises BadRequest for unknown values."""
+    """The query parameter `includeObject`, where empty means Metadata; raises BadRequest for others."""
     if not text:
         return "Metadata"
     if text not in _INCLUDE_OBJECT:
