@@ -169,7 +169,8 @@ def test_policy_bindings_name_their_parameters() -> None:
     }
     assert reference({"selector": selector}) == (
         "&LabelSelector{MatchLabels:map[string]string{a: 1,b: 2,},"
-        "MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:k,Operator:In,Values:[v w],},},}"
+        "MatchExpressions:[]LabelSelectorRequirement{"
+        "LabelSelectorRequirement{Key:k,Operator:In,Values:[v w],},},}"
     )
 
 
