@@ -12,6 +12,7 @@ from understudy.components.machinery.tables.ages import human_duration as human_
 from understudy.components.machinery.tables.custom import custom_printer as custom_printer
 from understudy.components.machinery.tables.printer import Column as Column
 from understudy.components.machinery.tables.printer import Printer as Printer
+from understudy.components.machinery.tables.scaling import SCALE_PRINTER as SCALE_PRINTER
 from understudy.components.machinery.tables.table import WatchTables as WatchTables
 from understudy.components.machinery.tables.table import check_include_object as check_include_object
 from understudy.components.machinery.tables.table import print_table as print_table

@@ -114,7 +114,7 @@ def pod_row(pod: Object, now_us: int) -> list[Any]:
             restarts = sidecar_restarts
 
     if not initializing or has_true_condition(pod, "Initialized"):
-        running = False
+        running, failure = False, None
         # Backwards, so that the first container's reason is the one that stays.
         for container in reversed(status.get("containerStatuses") or ()):
             restarts.add(container)
@@ -124,11 +124,19 @@ def pod_row(pod: Object, now_us: int) -> list[Any]:
                 reason = waiting["reason"]
             elif terminated is not None:
                 reason = _ended_reason(terminated)
+                if terminated.get("exitCode"):
+                    failure = reason
             elif container.get("ready") and state.get("running") is not None:
                 running = True
                 ready += 1
-        if reason == "Completed" and running:
-            reason = "Running" if has_true_condition(pod, "Ready") else "NotReady"
+        # The first container is done, and that says nothing of the others.
+        if reason == "Completed":
+            if running and has_true_condition(pod, "Ready"):
+                reason = "Running"
+            elif failure is not None:
+                reason = failure
+            elif running:
+                reason = "NotReady"
 
     if metadata.get("deletionTimestamp"):
         if status.get("reason") == "NodeLost":

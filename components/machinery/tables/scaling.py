@@ -1,4 +1,4 @@
-"""The row of a horizontal pod autoscaler: each metric as current/target.
+"""Rows of what scales: horizontal pod autoscalers, each metric as current/target, and scale subresources.
 
 autoscaling/v1 has one field for CPU and keeps every other metric in annotations (JSON, with other field names
 than v2), so a v1 object is first read as the v2 metrics that it stands for.
@@ -14,8 +14,10 @@ from understudy.components.machinery.tables.printer import (
     NAME,
     NONE,
     UNSET,
+    Column,
     Object,
     age_of,
+    integer,
     name_of,
     printer,
 )
@@ -134,6 +136,17 @@ def _target(metric: Object, status: Object) -> str:
         return f"{current.get('averageValue', UNKNOWN)}/{average} (avg)"
     return f"{current.get('value', UNKNOWN)}/{target.get('value', '0')}"
 
+
+def _scale(obj: Object, now_us: int) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    return [name_of(obj), spec.get("replicas", 0), status.get("replicas", 0), age_of(obj, now_us)]
+
+
+# No format on the name: the real server's column has none here either.
+SCALE_PRINTER = printer(
+    _scale, Column(NAME.name, description=NAME.description), integer("Desired"), integer("Available"), AGE
+)
+"""For the `scale` subresource of any resource (`kubectl get --subresource=scale`)."""
 
 _COLUMNS = (NAME, "Reference", "Targets", "MinPods", "MaxPods", "Replicas", AGE)
 

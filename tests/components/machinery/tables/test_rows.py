@@ -7,7 +7,7 @@ import pytest
 from attrs import frozen
 
 from understudy.components.machinery.errors import ApiError
-from understudy.components.machinery.tables import check_include_object, printer_for, table
+from understudy.components.machinery.tables import SCALE_PRINTER, check_include_object, printer_for, table
 from understudy.components.machinery.tables.ages import microseconds
 from understudy.components.machinery.tables.table import PRINTERS, print_table
 
@@ -108,6 +108,24 @@ def test_restarts_tell_when_the_last_was() -> None:
     assert pod({"phase": "Running", "containerStatuses": [ended(at) for at in ends]})[3] == "3 (30s ago)"
 
 
+def test_a_completed_container_does_not_hide_a_failed_one() -> None:
+    """Kubernetes issue 107713."""
+    done = {"name": "a", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+    failed = {"name": "b", "state": {"terminated": {"exitCode": 2}}}
+    ready = [{"type": "Ready", "status": "True"}]
+    spec = {"containers": [{"name": name} for name in "abc"]}
+
+    def status(*containers: Json, conditions: list[Json] | None = None) -> Any:
+        statuses = {"phase": "Running", "containerStatuses": list(containers), "conditions": conditions}
+        return pod(statuses, spec)[2]
+
+    assert status(done, failed) == "ExitCode:2"
+    assert status(done, failed, RUNNING) == "ExitCode:2"
+    assert status(done, failed, RUNNING, conditions=ready) == "Running"
+    assert status(done, RUNNING) == "NotReady"
+    assert status(done, done) == "Completed"
+
+
 def row_of(resource: str, obj: Json) -> list[Any]:
     return PRINTERS[resource].row({"metadata": {"name": "a"}, **obj}, NOW_US)
 
@@ -195,3 +213,8 @@ def test_autoscaler_targets_of_every_type() -> None:
     external = {"type": "External", "external": {"target": {"value": "5"}}}
     assert targets(external, {"external": {"current": {"value": "0"}}}) == "0/5"
     assert targets({"type": "Resource", "resource": {"name": "cpu", "target": {}}}) == "cpu: <unknown>/<auto>"
+
+
+def test_a_scale_tells_what_is_wanted_and_what_is_there() -> None:
+    scale = {"metadata": {"name": "d", "creationTimestamp": "2026-11-20T11:59:00Z"}, "spec": {"replicas": 3}}
+    assert SCALE_PRINTER.row({**scale, "status": {"replicas": 2}}, NOW_US) == ["d", 3, 2, "60s"]
