@@ -437,6 +437,14 @@ class ActorSystem:
         self._channels[number] = core
         return ChannelWriter(core), ChannelReader(core)
 
+    def own_channel(self, name: str, capacity: int) -> tuple[ChannelWriter[Any], ChannelReader[Any]]:
+        """A channel read by whoever calls: an actor's task (it ends with the actor), or code outside."""
+        cell = current_cell.get()
+        writer, reader = self.channel(name, capacity, _host(cell))
+        if cell is not None:
+            cell.adopt(reader)
+        return writer, reader
+
     # -- what is seen
 
     def _delivered(self, path: str, envelope: Envelope) -> None:
