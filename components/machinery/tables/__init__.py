@@ -1,6 +1,6 @@
 """Server-side printing: objects as the Tables that `kubectl get` shows.
 
-- `table`: the Table of a list, an object, or a watch event
+- `printing`: the Table of a list, an object, or a watch event
 - `printer`: columns, and what the row functions share
 - `ages`: durations for humans
 - `pods`, `workloads`, `scaling`, `network`, `storage`, `cluster`, `control`: the rows of the built-in kinds
@@ -12,9 +12,9 @@ from understudy.components.machinery.tables.ages import human_duration as human_
 from understudy.components.machinery.tables.custom import custom_printer as custom_printer
 from understudy.components.machinery.tables.printer import Column as Column
 from understudy.components.machinery.tables.printer import Printer as Printer
+from understudy.components.machinery.tables.printing import WatchTables as WatchTables
+from understudy.components.machinery.tables.printing import check_include_object as check_include_object
+from understudy.components.machinery.tables.printing import print_table as print_table
+from understudy.components.machinery.tables.printing import printer_for as printer_for
+from understudy.components.machinery.tables.printing import table as table
 from understudy.components.machinery.tables.scaling import SCALE_PRINTER as SCALE_PRINTER
-from understudy.components.machinery.tables.table import WatchTables as WatchTables
-from understudy.components.machinery.tables.table import check_include_object as check_include_object
-from understudy.components.machinery.tables.table import print_table as print_table
-from understudy.components.machinery.tables.table import printer_for as printer_for
-from understudy.components.machinery.tables.table import table as table

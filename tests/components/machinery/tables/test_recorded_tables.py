@@ -10,7 +10,7 @@ from attrs import frozen
 
 from understudy.components.machinery.tables import custom_printer, print_table, printer_for
 from understudy.components.machinery.tables.printer import Printer
-from understudy.components.machinery.tables.table import PRINTERS
+from understudy.components.machinery.tables.printing import PRINTERS
 
 Recorded = dict[str, Any]
 

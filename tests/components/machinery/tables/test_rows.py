@@ -9,7 +9,7 @@ from attrs import frozen
 from understudy.components.machinery.errors import ApiError
 from understudy.components.machinery.tables import SCALE_PRINTER, check_include_object, printer_for, table
 from understudy.components.machinery.tables.ages import microseconds
-from understudy.components.machinery.tables.table import PRINTERS, print_table
+from understudy.components.machinery.tables.printing import PRINTERS, print_table
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 NOW_US = microseconds(NOW)
