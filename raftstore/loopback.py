@@ -1,9 +1,9 @@
 """A whole Raft group in one hand, sans I/O: members, their disks, the network between them and the time.
 
 For transcripts, property tests and benchmarks of the core. Whoever holds it decides what happens next: which
-message arrives, is lost or comes twice, who crashes and when, how time passes. What must always hold is checked
-on the way: at most one leader a term, log matching, leader completeness, committed entries stay and are applied
-in one order everywhere.
+message arrives, is lost or comes twice, who crashes and when, how time passes. What must always hold is
+checked on the way: at most one leader a term, log matching, leader completeness, committed entries stay and
+are applied in one order everywhere.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,117 @@
+"""Watches on an MVCC store, sans I/O: who has seen what, and what comes next for whom.
+
+A watch holds no queue. It is either *in step* (it has seen everything up to the store's revision) or has a
+cursor into the store's change history, from where its next batch is read when its reader has room. So a slow
+reader costs nothing, and falls out only when what it needs is compacted.
+"""
+
+from attrs import define, evolve, field
+
+from understudy.raftstore.keyspace import in_range
+from understudy.raftstore.mvcc import MvccStore
+from understudy.raftstore.storage import Compacted, EmptyKey, Event, Watch, WatchBatch
+
+
+@define
+class Watcher:
+    id: int
+    watch: Watch
+    minimum: int
+    """The first revision that it wants to see."""
+    cursor: int
+    """The next revision to look at, if it is behind."""
+    behind: bool
+    wants_bookmark: bool = False
+
+    def wants(self, event: Event) -> bool:
+        watch = self.watch
+        if (event.type == "PUT" and watch.no_put) or (event.type == "DELETE" and watch.no_delete):
+            return False
+        return in_range(event.kv.key, watch.key, watch.range_end)
+
+
+@define
+class WatchHub:
+    """All watches of one store. `changed` is called after each revision; then `pull` for the watches it
+    names."""
+
+    store: MvccStore
+    watchers: dict[int, Watcher] = field(factory=dict)
+    next_id: int = 1
+    _by_key: dict[bytes, dict[int, Watcher]] = field(factory=dict)
+    """The watches of a single key ..."""
+    _ranges: dict[int, Watcher] = field(factory=dict)
+    """... and of a range."""
+
+    def add(self, watch: Watch) -> int:
+        """A new watch; returns its id, for `pull`. Raises `EmptyKey`, `Compacted`."""
+        if not watch.key:
+            raise EmptyKey()
+        store = self.store
+        if 0 < watch.start_revision < store.changes_from:
+            raise Compacted(store.compact_revision)
+        start = watch.start_revision or store.revision + 1
+        watcher = Watcher(self.next_id, watch, minimum=start, cursor=start, behind=start <= store.revision)
+        self.next_id += 1
+        self.watchers[watcher.id] = watcher
+        if watch.range_end:
+            self._ranges[watcher.id] = watcher
+        else:
+            self._by_key.setdefault(watch.key, {})[watcher.id] = watcher
+        return watcher.id
+
+    def remove(self, watcher_id: int) -> None:
+        watcher = self.watchers.pop(watcher_id)
+        if watcher.watch.range_end:
+            del self._ranges[watcher_id]
+        else:
+            siblings = self._by_key[watcher.watch.key]
+            del siblings[watcher_id]
+            if not siblings:
+                del self._by_key[watcher.watch.key]
+
+    def changed(self, events: tuple[Event, ...]) -> list[int]:
+        """The store has a new revision, with these events: which watches that were in step now are behind."""
+        revision = self.store.revision
+        woken: dict[int, None] = {}
+        for event in events:
+            for candidates in (self._by_key.get(event.kv.key), self._ranges):
+                if not candidates:
+                    continue
+                for watcher in candidates.values():
+                    if not watcher.behind and revision >= watcher.minimum and watcher.wants(event):
+                        watcher.behind = True
+                        watcher.cursor = revision
+                        woken[watcher.id] = None
+        return list(woken)
+
+    def pull(self, watcher_id: int, max_events: int = 1000) -> WatchBatch | None:
+        """The next batch of a watch: whole revisions, about `max_events`; None when it is in step.
+
+        A bookmark that was asked for comes once the watch is in step. Raises `Compacted` when the watch needs
+        what is gone; it is to be removed then.
+        """
+        watcher, store = self.watchers[watcher_id], self.store
+        chosen: list[Event] = []
+        if watcher.behind:
+            watcher.behind = False
+            for offset, events in enumerate(store.events_since(watcher.cursor)):
+                wanted = [event for event in events if watcher.wants(event)]
+                if chosen and len(chosen) + len(wanted) > max_events:
+                    watcher.behind, watcher.cursor = True, watcher.cursor + offset
+                    break
+                chosen.extend(wanted)
+        if not chosen and not watcher.wants_bookmark:
+            return None
+        if not watcher.behind:
+            watcher.wants_bookmark = False
+        if not watcher.watch.prev_kv:
+            chosen = [evolve(event, prev_kv=None) if event.prev_kv else event for event in chosen]
+        return WatchBatch(watcher.cursor - 1 if watcher.behind else store.revision, tuple(chosen))
+
+    def request_bookmarks(self) -> list[int]:
+        """Every watch with `progress_notify` is to send a bookmark; returns them."""
+        marked = [watcher for watcher in self.watchers.values() if watcher.watch.progress_notify]
+        for watcher in marked:
+            watcher.wants_bookmark = True
+        return [watcher.id for watcher in marked]
