@@ -1,7 +1,7 @@
 """The pod network as messages: ADD, DEL and CHECK of the CNI specification 1.0.
 
-A container runtime sends these once per sandbox. A call that fails raises :class:`CniError` with the
-error codes of the specification, section 5. DEL succeeds when the attachment is gone already or the
+A container runtime sends these once per sandbox. A call that fails is refused with :class:`CniError` and
+the error codes of the specification, section 5. DEL succeeds when the attachment is gone already or the
 network namespace no longer exists.
 """
 
@@ -9,7 +9,13 @@ from enum import IntEnum
 
 from attrs import frozen
 
+from understudy.mailbox import Refusal, Request, message
+
 CNI_VERSION = "1.0.0"
+
+
+class NetworkPlugin:
+    """Protocol of a node's network plugin."""
 
 
 class CniCode(IntEnum):
@@ -26,8 +32,9 @@ class CniCode(IntEnum):
     INTERNAL = 999
 
 
+@message("cni.cni_error")
 @frozen
-class CniError(Exception):
+class CniError(Refusal):
     """A call that the network plugin could not do."""
 
     code: CniCode
@@ -38,6 +45,7 @@ class CniError(Exception):
         return f"{self.msg}: {self.details}" if self.details else self.msg
 
 
+@message("cni.interface")
 @frozen
 class Interface:
     name: str
@@ -46,6 +54,7 @@ class Interface:
     """Path of the network namespace; empty for an interface of the node."""
 
 
+@message("cni.ip_config")
 @frozen
 class IPConfig:
     address: str
@@ -55,6 +64,7 @@ class IPConfig:
     """Index into the result's interfaces."""
 
 
+@message("cni.route")
 @frozen
 class Route:
     dst: str
@@ -62,6 +72,7 @@ class Route:
     gw: str = ""
 
 
+@message("cni.dns")
 @frozen
 class DNS:
     nameservers: tuple[str, ...] = ()
@@ -70,6 +81,7 @@ class DNS:
     options: tuple[str, ...] = ()
 
 
+@message("cni.result")
 @frozen
 class Result:
     """What ADD made, and what CHECK and DEL are given back as `prev_result`."""
@@ -81,6 +93,7 @@ class Result:
     cni_version: str = CNI_VERSION
 
 
+@message("cni.port_mapping")
 @frozen
 class PortMapping:
     """The `portMappings` capability argument."""
@@ -91,6 +104,7 @@ class PortMapping:
     host_ip: str = ""
 
 
+@message("cni.attachment")
 @frozen
 class Attachment:
     """The parameters common to the three operations, and the Kubernetes arguments (`K8S_POD_*`)."""
@@ -106,34 +120,50 @@ class Attachment:
     port_mappings: tuple[PortMapping, ...] = ()
 
 
+@message("cni.network_config")
 @frozen
-class Add:
-    """Attach a sandbox to the network. Answer: :class:`Result`. A second ADD without a DEL is an error."""
+class NetworkConfig:
+    """The network configuration that the runtime hands to the plugin with each call."""
+
+    name: str = "understudy"
+    subnet: str = ""
+    """The node's pod CIDR, as the `host-local` address manager is given it: `10.244.1.0/24`."""
+
+
+@message("cni.add")
+@frozen
+class Add(Request[NetworkPlugin, "Result"]):
+    """Attach a sandbox to the network. A second ADD without a DEL is an error."""
 
     attachment: Attachment
+    config: NetworkConfig = NetworkConfig()
 
 
+@message("cni.del")
 @frozen
-class Del:
-    """Detach it; idempotent. Answer: :class:`Detached`."""
+class Del(Request[NetworkPlugin, "Detached"]):
+    """Detach it; idempotent."""
 
     attachment: Attachment
     prev_result: Result | None = None
 
 
+@message("cni.detached")
 @frozen
 class Detached:
     """The answer of :class:`Del`."""
 
 
+@message("cni.check")
 @frozen
-class Check:
-    """Verify that the attachment is still as `prev_result` says. Answer: :class:`Checked`."""
+class Check(Request[NetworkPlugin, "Checked"]):
+    """Verify that the attachment is still as `prev_result` says."""
 
     attachment: Attachment
     prev_result: Result
 
 
+@message("cni.checked")
 @frozen
 class Checked:
     """The answer of :class:`Check`."""

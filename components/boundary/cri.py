@@ -1,13 +1,12 @@
 """The container runtime interface as messages: CRI `runtime.v1`, names and meanings kept.
 
-Each request class names its answer in its docstring ("Answer: ..."). A call that fails raises
-:class:`CriError`, whose code is a gRPC status code, because that is what real runtimes answer and what
-the kubelet decides by. Calls are idempotent where CRI says so: stopping or removing what is stopped or
-gone succeeds. Times are integer nanoseconds since the Unix epoch, as in CRI; 0 means "not yet".
+Each request class names its answer in its base. A call that fails is refused with :class:`CriError`,
+whose code is a gRPC status code, because that is what real runtimes answer and what the kubelet decides
+by. Calls are idempotent where CRI says so: stopping or removing what is stopped or gone succeeds. Times
+are integer nanoseconds since the Unix epoch, as in CRI; 0 means "not yet".
 
-Two messages are not in CRI. :class:`ReadContainerLog` stands for the kubelet reading the log file that
-the runtime writes. :class:`GetContainerEvents` is CRI's server stream turned into a long poll; a runtime
-without events answers `UNIMPLEMENTED` and the kubelet relists instead.
+CRI's server stream of events is a channel here. One message is not in CRI: :class:`StreamContainerLog`
+stands for the kubelet reading, and following, the log file that the runtime writes.
 """
 
 from collections.abc import Mapping
@@ -15,7 +14,14 @@ from enum import Enum, IntEnum
 
 from attrs import field, frozen
 
+from understudy.actors import ChannelWriter
+from understudy.mailbox import Refusal, Request, message
+
 API_VERSION = "v1"
+
+
+class ContainerRuntime:
+    """Protocol of a container runtime and its image service."""
 
 
 class CriCode(IntEnum):
@@ -35,8 +41,9 @@ class CriCode(IntEnum):
     UNAVAILABLE = 14
 
 
+@message("cri.cri_error")
 @frozen
-class CriError(Exception):
+class CriError(Refusal):
     """A call that the runtime could not do."""
 
     code: CriCode
@@ -73,6 +80,7 @@ class NamespaceMode(IntEnum):
 # --------------------------------------------------------------------------- pod sandboxes
 
 
+@message("cri.pod_sandbox_metadata")
 @frozen
 class PodSandboxMetadata:
     """What makes a sandbox unique: a runtime refuses a second sandbox with the same metadata."""
@@ -84,6 +92,7 @@ class PodSandboxMetadata:
     """Counts the sandboxes that this pod has had on this node, from 0."""
 
 
+@message("cri.dns_config")
 @frozen
 class DNSConfig:
     servers: tuple[str, ...] = ()
@@ -91,6 +100,7 @@ class DNSConfig:
     options: tuple[str, ...] = ()
 
 
+@message("cri.port_mapping")
 @frozen
 class PortMapping:
     container_port: int
@@ -99,6 +109,7 @@ class PortMapping:
     host_ip: str = ""
 
 
+@message("cri.pod_sandbox_config")
 @frozen
 class PodSandboxConfig:
     metadata: PodSandboxMetadata
@@ -116,6 +127,7 @@ class PodSandboxConfig:
     sysctls: Mapping[str, str] = field(factory=dict)
 
 
+@message("cri.pod_sandbox")
 @frozen
 class PodSandbox:
     """One sandbox as lists show it."""
@@ -129,6 +141,7 @@ class PodSandbox:
     runtime_handler: str
 
 
+@message("cri.pod_sandbox_status")
 @frozen
 class PodSandboxStatus:
     id: str
@@ -143,56 +156,64 @@ class PodSandboxStatus:
     runtime_handler: str
 
 
+@message("cri.run_pod_sandbox")
 @frozen
-class RunPodSandbox:
-    """Make a sandbox with its network and start it. Answer: :class:`RunPodSandboxReply`."""
+class RunPodSandbox(Request[ContainerRuntime, "RunPodSandboxReply"]):
+    """Make a sandbox with its network and start it."""
 
     config: PodSandboxConfig
     runtime_handler: str = ""
     """The handler of the pod's RuntimeClass; "" is the runtime's default."""
 
 
+@message("cri.run_pod_sandbox_reply")
 @frozen
 class RunPodSandboxReply:
     pod_sandbox_id: str
 
 
+@message("cri.stop_pod_sandbox")
 @frozen
-class StopPodSandbox:
-    """Kill what runs in the sandbox and take its network down; idempotent. Answer: `Done`."""
+class StopPodSandbox(Request[ContainerRuntime, "Done"]):
+    """Kill what runs in the sandbox and take its network down; idempotent."""
 
     pod_sandbox_id: str
 
 
+@message("cri.remove_pod_sandbox")
 @frozen
-class RemovePodSandbox:
-    """Remove the sandbox and its containers, killing what still runs; idempotent. Answer: `Done`."""
+class RemovePodSandbox(Request[ContainerRuntime, "Done"]):
+    """Remove the sandbox and its containers, killing what still runs; idempotent."""
 
     pod_sandbox_id: str
 
 
+@message("cri.get_pod_sandbox_status")
 @frozen
-class GetPodSandboxStatus:
-    """CRI's `PodSandboxStatus` call. Answer: :class:`PodSandboxStatusReply`; NOT_FOUND when gone."""
+class GetPodSandboxStatus(Request[ContainerRuntime, "PodSandboxStatusReply"]):
+    """CRI's `PodSandboxStatus` call; NOT_FOUND when gone."""
 
     pod_sandbox_id: str
 
 
+@message("cri.pod_sandbox_status_reply")
 @frozen
 class PodSandboxStatusReply:
     status: PodSandboxStatus
     containers: tuple["ContainerStatus", ...] = ()
 
 
+@message("cri.list_pod_sandbox")
 @frozen
-class ListPodSandbox:
-    """Sandboxes that fit all given filters. Answer: :class:`ListPodSandboxReply`."""
+class ListPodSandbox(Request[ContainerRuntime, "ListPodSandboxReply"]):
+    """Sandboxes that fit all given filters."""
 
     id: str | None = None
     state: PodSandboxState | None = None
     label_selector: Mapping[str, str] = field(factory=dict)
 
 
+@message("cri.list_pod_sandbox_reply")
 @frozen
 class ListPodSandboxReply:
     items: tuple[PodSandbox, ...]
@@ -202,6 +223,7 @@ class ListPodSandboxReply:
 # --------------------------------------------------------------------------- containers
 
 
+@message("cri.container_metadata")
 @frozen
 class ContainerMetadata:
     name: str
@@ -209,6 +231,7 @@ class ContainerMetadata:
     """The restart count of the container when this one was created."""
 
 
+@message("cri.image_spec")
 @frozen
 class ImageSpec:
     image: str
@@ -222,6 +245,7 @@ class MountPropagation(IntEnum):
     BIDIRECTIONAL = 2
 
 
+@message("cri.mount")
 @frozen
 class Mount:
     container_path: str
@@ -230,6 +254,7 @@ class Mount:
     propagation: MountPropagation = MountPropagation.PRIVATE
 
 
+@message("cri.linux_container_resources")
 @frozen
 class LinuxContainerResources:
     """Limits in the kernel's terms; 0 means not set."""
@@ -243,6 +268,7 @@ class LinuxContainerResources:
     oom_score_adj: int = 0
 
 
+@message("cri.linux_container_security_context")
 @frozen
 class LinuxContainerSecurityContext:
     privileged: bool = False
@@ -254,6 +280,7 @@ class LinuxContainerSecurityContext:
     drop_capabilities: tuple[str, ...] = ()
 
 
+@message("cri.container_config")
 @frozen
 class ContainerConfig:
     metadata: ContainerMetadata
@@ -276,6 +303,7 @@ class ContainerConfig:
     stop_signal: str = ""
 
 
+@message("cri.container")
 @frozen
 class Container:
     """One container as lists show it."""
@@ -291,6 +319,7 @@ class Container:
     annotations: Mapping[str, str]
 
 
+@message("cri.container_status")
 @frozen
 class ContainerStatus:
     id: str
@@ -315,45 +344,51 @@ class ContainerStatus:
     resources: LinuxContainerResources = LinuxContainerResources()
 
 
+@message("cri.create_container")
 @frozen
-class CreateContainer:
-    """Create a container in a sandbox, not started. Answer: :class:`CreateContainerReply`."""
+class CreateContainer(Request[ContainerRuntime, "CreateContainerReply"]):
+    """Create a container in a sandbox, not started."""
 
     pod_sandbox_id: str
     config: ContainerConfig
     sandbox_config: PodSandboxConfig
 
 
+@message("cri.create_container_reply")
 @frozen
 class CreateContainerReply:
     container_id: str
 
 
+@message("cri.start_container")
 @frozen
-class StartContainer:
-    """Start a created container. Answer: `Done`."""
+class StartContainer(Request[ContainerRuntime, "Done"]):
+    """Start a created container."""
 
     container_id: str
 
 
+@message("cri.stop_container")
 @frozen
-class StopContainer:
-    """Stop signal, then kill after `timeout_seconds`; idempotent. Answer: `Done`, once it has exited."""
+class StopContainer(Request[ContainerRuntime, "Done"]):
+    """Stop signal, then kill after `timeout_seconds`; idempotent. The answer comes once it has exited."""
 
     container_id: str
     timeout_seconds: float = 0.0
 
 
+@message("cri.remove_container")
 @frozen
-class RemoveContainer:
-    """Remove a container, killing it if it runs; idempotent. Answer: `Done`."""
+class RemoveContainer(Request[ContainerRuntime, "Done"]):
+    """Remove a container, killing it if it runs; idempotent."""
 
     container_id: str
 
 
+@message("cri.list_containers")
 @frozen
-class ListContainers:
-    """Containers that fit all given filters. Answer: :class:`ListContainersReply`."""
+class ListContainers(Request[ContainerRuntime, "ListContainersReply"]):
+    """Containers that fit all given filters."""
 
     id: str | None = None
     pod_sandbox_id: str | None = None
@@ -361,35 +396,40 @@ class ListContainers:
     label_selector: Mapping[str, str] = field(factory=dict)
 
 
+@message("cri.list_containers_reply")
 @frozen
 class ListContainersReply:
     containers: tuple[Container, ...]
     """In order of creation."""
 
 
+@message("cri.get_container_status")
 @frozen
-class GetContainerStatus:
-    """CRI's `ContainerStatus` call. Answer: :class:`ContainerStatusReply`; NOT_FOUND when gone."""
+class GetContainerStatus(Request[ContainerRuntime, "ContainerStatusReply"]):
+    """CRI's `ContainerStatus` call; NOT_FOUND when gone."""
 
     container_id: str
 
 
+@message("cri.container_status_reply")
 @frozen
 class ContainerStatusReply:
     status: ContainerStatus
 
 
+@message("cri.update_container_resources")
 @frozen
-class UpdateContainerResources:
-    """Change a running container's limits in place. Answer: `Done`."""
+class UpdateContainerResources(Request[ContainerRuntime, "Done"]):
+    """Change a running container's limits in place."""
 
     container_id: str
     resources: LinuxContainerResources
 
 
+@message("cri.exec_sync")
 @frozen
-class ExecSync:
-    """Run a command in a running container and wait for it. Answer: :class:`ExecSyncReply`.
+class ExecSync(Request[ContainerRuntime, "ExecSyncReply"]):
+    """Run a command in a running container and wait for it.
 
     DEADLINE_EXCEEDED after `timeout_seconds` (0: no limit); the command is killed then.
     """
@@ -399,6 +439,7 @@ class ExecSync:
     timeout_seconds: float = 0.0
 
 
+@message("cri.exec_sync_reply")
 @frozen
 class ExecSyncReply:
     stdout: bytes
@@ -411,6 +452,7 @@ class LogStream(Enum):
     STDERR = "stderr"
 
 
+@message("cri.log_line")
 @frozen
 class LogLine:
     """One line of a CRI log: `<time> <stream> <P|F> <content>`."""
@@ -423,34 +465,28 @@ class LogLine:
     """Tag `P`: the next line of the stream goes on with this one."""
 
 
+@message("cri.stream_container_log")
 @frozen
-class ReadContainerLog:
-    """Lines of a container's log from a cursor on. Answer: :class:`ReadContainerLogReply`.
+class StreamContainerLog(Request[ContainerRuntime, "Done"]):
+    """Send a container's log lines to a channel of :class:`LogLine`, oldest first, and close it at the end.
 
-    Works for exited containers until they are removed; NOT_FOUND afterwards. With `wait` the answer comes
-    when there is a line after the cursor or the container can write no more: `kubectl logs -f` is a loop
-    of these.
+    The answer comes before the lines. Works for exited containers until they are removed; NOT_FOUND
+    afterwards. With `follow` the end is the container's exit, otherwise the last line that is there now.
     """
 
     container_id: str
-    cursor: int = 0
-    """0 is the log's beginning; otherwise the cursor of an earlier answer."""
-    limit_lines: int = 1000
-    wait: bool = False
-
-
-@frozen
-class ReadContainerLogReply:
-    lines: tuple[LogLine, ...]
-    cursor: int
-    """Where the next read goes on."""
-    ended: bool
-    """The container has exited and `lines` reaches the log's end."""
+    to: ChannelWriter[LogLine]
+    follow: bool = False
+    tail_lines: int | None = None
+    """Only that many of the newest lines that are there now; None: all of them."""
+    since: int = 0
+    """Only lines with this timestamp or a later one."""
 
 
 # --------------------------------------------------------------------------- images
 
 
+@message("cri.auth_config")
 @frozen
 class AuthConfig:
     username: str = ""
@@ -460,6 +496,7 @@ class AuthConfig:
     registry_token: str = ""
 
 
+@message("cri.image")
 @frozen
 class Image:
     id: str
@@ -472,48 +509,55 @@ class Image:
     pinned: bool = False
 
 
+@message("cri.pull_image")
 @frozen
-class PullImage:
-    """Fetch an image. Answer: :class:`PullImageReply`; NOT_FOUND, UNKNOWN or UNAVAILABLE when it fails."""
+class PullImage(Request[ContainerRuntime, "PullImageReply"]):
+    """Fetch an image. Refused with NOT_FOUND, UNKNOWN or UNAVAILABLE when it fails."""
 
     image: ImageSpec
     auth: AuthConfig | None = None
     sandbox_config: PodSandboxConfig | None = None
 
 
+@message("cri.pull_image_reply")
 @frozen
 class PullImageReply:
     image_ref: str
 
 
+@message("cri.get_image_status")
 @frozen
-class GetImageStatus:
-    """CRI's `ImageStatus` call. Answer: :class:`ImageStatusReply`, whose image is None when absent."""
+class GetImageStatus(Request[ContainerRuntime, "ImageStatusReply"]):
+    """CRI's `ImageStatus` call; its answer's image is None when absent."""
 
     image: ImageSpec
 
 
+@message("cri.image_status_reply")
 @frozen
 class ImageStatusReply:
     image: Image | None
 
 
+@message("cri.list_images")
 @frozen
-class ListImages:
-    """Answer: :class:`ListImagesReply`."""
+class ListImages(Request[ContainerRuntime, "ListImagesReply"]):
+    """The images on the node, or those that fit a reference."""
 
     image: ImageSpec | None = None
 
 
+@message("cri.list_images_reply")
 @frozen
 class ListImagesReply:
     images: tuple[Image, ...]
     """Sorted by id."""
 
 
+@message("cri.remove_image")
 @frozen
-class RemoveImage:
-    """Idempotent. Answer: `Done`."""
+class RemoveImage(Request[ContainerRuntime, "Done"]):
+    """Idempotent."""
 
     image: ImageSpec
 
@@ -521,13 +565,15 @@ class RemoveImage:
 # --------------------------------------------------------------------------- the runtime itself
 
 
+@message("cri.version")
 @frozen
-class Version:
-    """Answer: :class:`VersionReply`."""
+class Version(Request[ContainerRuntime, "VersionReply"]):
+    """What the runtime is."""
 
     version: str = API_VERSION
 
 
+@message("cri.version_reply")
 @frozen
 class VersionReply:
     version: str
@@ -536,6 +582,7 @@ class VersionReply:
     runtime_api_version: str
 
 
+@message("cri.runtime_condition")
 @frozen
 class RuntimeCondition:
     """`RuntimeReady` and `NetworkReady` are the two that every runtime must answer."""
@@ -546,11 +593,13 @@ class RuntimeCondition:
     message: str = ""
 
 
+@message("cri.status")
 @frozen
-class Status:
-    """Answer: :class:`StatusReply`."""
+class Status(Request[ContainerRuntime, "StatusReply"]):
+    """Whether the runtime and its network are ready."""
 
 
+@message("cri.status_reply")
 @frozen
 class StatusReply:
     conditions: tuple[RuntimeCondition, ...]
@@ -564,11 +613,11 @@ class ContainerEventType(IntEnum):
     DELETED = 3
 
 
+@message("cri.container_event")
 @frozen
 class ContainerEvent:
     """Something happened to a container, or to a sandbox (then `container_id` is the sandbox's id)."""
 
-    sequence: int
     container_id: str
     pod_sandbox_id: str
     pod_uid: str
@@ -576,25 +625,33 @@ class ContainerEvent:
     created_at: int
 
 
+@message("cri.events_lost")
 @frozen
-class GetContainerEvents:
-    """Events after a sequence number, waiting until there is one. Answer: :class:`ContainerEventsReply`.
+class EventsLost(Refusal):
+    """The reader was too slow, and the runtime ended the channel of events: subscribe again and relist."""
 
-    UNIMPLEMENTED from a runtime without events.
+
+@message("cri.get_container_events")
+@frozen
+class GetContainerEvents(Request[ContainerRuntime, "Done"]):
+    """Send every :class:`ContainerEvent` from now on to a channel, until its reader cancels it.
+
+    The channel ends with :class:`EventsLost` when the reader is too slow. UNIMPLEMENTED from a runtime
+    without events.
     """
 
-    after: int = 0
+    to: ChannelWriter[ContainerEvent]
 
 
+@message("cri.update_runtime_config")
 @frozen
-class ContainerEventsReply:
-    events: tuple[ContainerEvent, ...]
-    latest: int
-    """The `after` of the next call."""
-    lost: bool = False
-    """Events after `after` were already dropped: relist."""
+class UpdateRuntimeConfig(Request[ContainerRuntime, "Done"]):
+    """Tell the runtime which addresses the pods of this node get: a CIDR, or "" when not known yet."""
+
+    pod_cidr: str
 
 
+@message("cri.done")
 @frozen
 class Done:
     """The answer of calls that only succeed."""

@@ -10,14 +10,16 @@ import cattrs
 import msgpack
 import pytest
 
-from understudy.components.boundary import cni, cri, dataplane
+from understudy.components.boundary import cni, cri, dataplane, kubelet_api, podnet
+from understudy.mailbox import decode, encode
 
-MODULES = (cri, cni, dataplane)
+MODULES = (cri, cni, dataplane, kubelet_api, podnet)
 
 
 def message_classes(module: ModuleType) -> Iterator[type]:
     for _, value in inspect.getmembers(module, inspect.isclass):
-        if value.__module__ == module.__name__ and not issubclass(value, enum.Enum):
+        is_protocol = not attrs.has(value) and not issubclass(value, Exception)
+        if value.__module__ == module.__name__ and not issubclass(value, enum.Enum) and not is_protocol:
             yield value
 
 
@@ -50,11 +52,15 @@ SAMPLES = [
         ),
         SANDBOX,
     ),
-    cri.ReadContainerLogReply((cri.LogLine(5, cri.LogStream.STDERR, b"\x00\xffbytes"),), 1, False),
+    cri.LogLine(5, cri.LogStream.STDERR, b"\x00\xffbytes"),
+    podnet.HttpAnswer(200, (("content-type", "text/plain"),), b"web-1"),
+    kubelet_api.OpenSession(kubelet_api.SessionKind.EXEC, "default", "web-1", command=("sh",)),
     cri.ListContainers(state=cri.ContainerState.RUNNING, label_selector={"a": "b"}),
     cri.ImageStatusReply(None),
     cni.Result((cni.IPConfig("10.244.0.2/24", "10.244.0.1", 0),), (cni.Interface("eth0"),)),
     cni.Del(cni.Attachment("c", "", "default", "web-1", "uid-1"), prev_result=None),
+]
+PLAIN = [
     dataplane.ReplaceRules(
         dataplane.RuleSet(
             (
@@ -76,7 +82,12 @@ SAMPLES = [
 
 
 @pytest.mark.parametrize("message", SAMPLES, ids=lambda message: type(message).__name__)
-def test_a_message_comes_back_equal_from_msgpack(message: object) -> None:
+def test_a_message_comes_back_equal_from_the_wire(message: object) -> None:
+    assert decode(encode(message)) == message
+
+
+@pytest.mark.parametrize("message", PLAIN, ids=lambda message: type(message).__name__)
+def test_a_plain_message_comes_back_equal_from_msgpack(message: object) -> None:
     converter = cattrs.Converter()
     wire = msgpack.packb(converter.unstructure(message))
     assert converter.structure(msgpack.unpackb(wire), type(message)) == message
@@ -85,6 +96,9 @@ def test_a_message_comes_back_equal_from_msgpack(message: object) -> None:
 def test_errors_read_as_the_real_ones() -> None:
     error = cri.CriError(cri.CriCode.NOT_FOUND, "no such image")
     assert str(error) == "rpc error: code = NotFound desc = no such image"
+    assert str(decode(encode(error))) == str(error), "a refusal crosses hosts"
+    refused = decode(encode(podnet.ConnectionRefused("10.244.0.2", 80)))
+    assert str(refused) == "dial tcp 10.244.0.2:80: connect: connection refused"
     with pytest.raises(cri.CriError) as caught:
         raise error
     assert caught.value.code is cri.CriCode.NOT_FOUND
