@@ -24,6 +24,7 @@ __all__ = [
     "decode_yaml",
     "prune_unknown",
     "strict_error",
+    "unrecognized",
 ]
 
 
@@ -36,7 +37,7 @@ def decode_json(body: bytes, kind: str = "") -> tuple[Object, list[str]]:
     try:
         value, duplicates = parse_json(body)
     except MalformedText as error:
-        raise _unrecognized(f"couldn't get version/kind; json parse error: {error}", body, kind) from None
+        raise unrecognized(f"couldn't get version/kind; json parse error: {error}", body, kind) from None
     return _object(value, body, kind), duplicates
 
 
@@ -45,7 +46,7 @@ def decode_yaml(body: bytes, kind: str = "") -> tuple[Object, list[str]]:
     try:
         value, duplicates = parse_yaml(body)
     except MalformedText as error:
-        raise _unrecognized(str(error), body, kind) from None
+        raise unrecognized(str(error), body, kind) from None
     return _object(value, body, kind), duplicates
 
 
@@ -59,17 +60,18 @@ def _object(value: Any, body: bytes, kind: str) -> Object:
         return {}
     if not isinstance(value, dict):
         message = f"json: cannot unmarshal {json_type(value)} into Go value of type struct"
-        raise _unrecognized(f"couldn't get version/kind; json parse error: {message}", body, kind)
+        raise unrecognized(f"couldn't get version/kind; json parse error: {message}", body, kind)
     for key in ("apiVersion", "kind"):
         if not isinstance(value.get(key), str | None):
             message = (
                 f"json: cannot unmarshal {json_type(value[key])} into Go struct field .{key} of type string"
             )
-            raise _unrecognized(f"couldn't get version/kind; json parse error: {message}", body, kind)
+            raise unrecognized(f"couldn't get version/kind; json parse error: {message}", body, kind)
     return value
 
 
-def _unrecognized(message: str, body: bytes, kind: str) -> ApiError:
+def unrecognized(message: str, body: bytes, kind: str) -> ApiError:
+    """400 for a body that is no object; `kind` (may be empty) is what the path expects."""
     if not kind:
         return bad_request(message)
     if not body:

@@ -103,7 +103,7 @@ _TIME = re.compile(
 )
 
 
-def _moment(text: str) -> datetime | None:
+def moment(text: str) -> datetime | None:
     """An RFC 3339 time in UTC; None if it is none. Digits beyond microseconds are cut off."""
     match = _TIME.fullmatch(text)
     if match is None:
@@ -123,24 +123,24 @@ def _moment(text: str) -> datetime | None:
 def _time(value: Any, place: Place, state: Pass) -> Any:
     if type(value) is not str:
         return state.refuse(value, place)
-    moment = _moment(value)
-    if moment is None:
+    point = moment(value)
+    if point is None:
         return state.refuse(
             value, place, f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse'
         )
     if len(value) == 20:
         return value
-    return moment.replace(tzinfo=None, microsecond=0).isoformat() + "Z"
+    return point.replace(tzinfo=None, microsecond=0).isoformat() + "Z"
 
 
 def _micro_time(value: Any, place: Place, state: Pass) -> Any:
     if type(value) is not str:
         return state.refuse(value, place)
-    moment = _moment(value)
-    if moment is None or len(value) < 27 or value[19] != "." or value[26].isdigit():
+    point = moment(value)
+    if point is None or len(value) < 27 or value[19] != "." or value[26].isdigit():
         layout = "2006-01-02T15:04:05.000000Z07:00"
         return state.refuse(value, place, f'parsing time "{value}" as "{layout}": cannot parse')
-    return value if value[26] == "Z" else moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return value if value[26] == "Z" else point.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _bytes(value: Any, place: Place, state: Pass) -> Any:
