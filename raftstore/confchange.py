@@ -4,16 +4,18 @@ A *simple* change moves at most one voter, so that old and new majorities overla
 joint configuration, which is entered with the changes and left without any.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import define, evolve, frozen
 
+from understudy.mailbox import message
 from understudy.raftstore.configuration import Configuration
 
 ChangeKind = Literal["voter", "learner", "remove", "update"]
 Transition = Literal["auto", "implicit", "explicit"]
 
 
+@message("raft.change")
 @frozen
 class Change:
     kind: ChangeKind
@@ -22,6 +24,7 @@ class Change:
     """0 is nobody, and changing nobody is no change."""
 
 
+@message("raft.configuration-change")
 @frozen
 class ConfigurationChange:
     """The data of a configuration entry. Without changes it leaves the joint configuration."""
@@ -30,7 +33,7 @@ class ConfigurationChange:
     transition: Transition = "auto"
     """"auto": simple where that is safe, else joint and left by itself; "implicit": joint, left by itself;
     "explicit": joint until somebody proposes to leave."""
-    context: object = None
+    context: Any = None
     """Whatever the proposer wants to find again when it is applied."""
 
     @property

@@ -2,7 +2,10 @@
 
 from attrs import frozen
 
+from understudy.mailbox import message
 
+
+@message("raft.configuration")
 @frozen
 class Configuration:
     """Members by id. Tuples are sorted and without repeats, so that equal configurations are equal values."""

@@ -5,15 +5,17 @@ paper (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorith
 Ongaro's thesis ("thesis §") where these have them.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import frozen
 
+from understudy.mailbox import message
 from understudy.raftstore.configuration import Configuration
 
 EntryKind = Literal["normal", "configuration"]
 
 
+@message("raft.entry")
 @frozen
 class Entry:
     """One place of the replicated log. Same index and term means same content, at every member (§5.3)."""
@@ -21,12 +23,13 @@ class Entry:
     index: int
     term: int
     kind: EntryKind
-    data: object
+    data: Any
     """What the state machine is to apply: an immutable message. None: nothing, a new leader's first entry."""
     size_bytes: int
     """What the entry counts against the size limits, as its proposer reckoned it."""
 
 
+@message("raft.snapshot")
 @frozen
 class Snapshot:
     """The state machine after entry `index`, in place of the log up to there (§7)."""
@@ -35,10 +38,11 @@ class Snapshot:
     term: int
     configuration: Configuration
     """The configuration as of `index`."""
-    data: object
+    data: Any
     """The state, immutable; None at index 0, where every group begins."""
 
 
+@message("raft.hard-state")
 @frozen
 class HardState:
     """What must be durable before anybody is told of it (§5, figure 2)."""
@@ -50,6 +54,7 @@ class HardState:
     """May lag behind what was said: it is learnt again from the leader."""
 
 
+@message("raft.vote-request")
 @frozen
 class VoteRequest:
     """§5.2; with `pre`, whether a vote *would* be granted (thesis §9.6): then `term` is the one to come."""
@@ -64,6 +69,7 @@ class VoteRequest:
     """The leader itself asked for this election (thesis §3.10): no respite for a leader that lives."""
 
 
+@message("raft.vote-reply")
 @frozen
 class VoteReply:
     sender: int
@@ -73,6 +79,7 @@ class VoteReply:
     pre: bool = False
 
 
+@message("raft.append-request")
 @frozen
 class AppendRequest:
     """§5.3."""
@@ -86,6 +93,7 @@ class AppendRequest:
     commit_index: int
 
 
+@message("raft.append-reply")
 @frozen
 class AppendReply:
     """The log agrees up to `index`; or, `rejected`, it does not have the entry at `index` that was
@@ -105,6 +113,7 @@ class AppendReply:
     """... and its term: lets the leader pass over a whole term at a time (§5.3, end)."""
 
 
+@message("raft.heartbeat")
 @frozen
 class Heartbeat:
     sender: int
@@ -116,6 +125,7 @@ class Heartbeat:
     """Confirms leadership for every read of this round and before (§8; thesis §6.4)."""
 
 
+@message("raft.heartbeat-reply")
 @frozen
 class HeartbeatReply:
     sender: int
@@ -124,6 +134,7 @@ class HeartbeatReply:
     read_round: int
 
 
+@message("raft.snapshot-request")
 @frozen
 class SnapshotRequest:
     """§7, the whole state in one message."""
@@ -134,6 +145,7 @@ class SnapshotRequest:
     snapshot: Snapshot
 
 
+@message("raft.timeout-now")
 @frozen
 class TimeoutNow:
     """Stand for election at once: the leader hands over (thesis §3.10)."""
@@ -143,6 +155,7 @@ class TimeoutNow:
     term: int
 
 
+@message("raft.read-token")
 @frozen
 class ReadToken:
     """Names one read request, never a second: a counter beside a number drawn anew at each start.
@@ -154,6 +167,7 @@ class ReadToken:
     number: int
 
 
+@message("raft.read-index-request")
 @frozen
 class ReadIndexRequest:
     """A follower asks the leader for a read index (thesis §6.4)."""
@@ -164,6 +178,7 @@ class ReadIndexRequest:
     token: ReadToken
 
 
+@message("raft.read-index-reply")
 @frozen
 class ReadIndexReply:
     sender: int

@@ -3,7 +3,7 @@
 Deterministic: the same requests in the same order make the same state and the same replies, at every member.
 Nothing here waits or knows what time it is; leases end when a `LeaseRevoke` is applied and not before.
 
-    compact_revision <= revision; the first revision is 1; each transaction that changes anything adds exactly one.
+    compact_revision <= revision; the first is 1; each transaction that changes anything adds exactly one
 """
 
 import zlib
@@ -11,6 +11,7 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
+from understudy.mailbox import message
 from understudy.raftstore.keyspace import KeySpace
 from understudy.raftstore.storage import (
     Compact,
@@ -59,12 +60,14 @@ class Lease:
     """The keys that live by it, in the order they were attached."""
 
 
+@message("etcd.lease-state")
 @frozen
 class LeaseState:
     id: int
     ttl_s: int
 
 
+@message("etcd.store-snapshot")
 @frozen
 class StoreSnapshot:
     """A whole store, immutable; values are shared with the store that it was taken of."""

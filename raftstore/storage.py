@@ -15,7 +15,10 @@ Source of the rules: etcd's API reference and "KV API guarantees", v3.6.
 
 from typing import Final, Literal
 
-from attrs import define, frozen
+from attrs import frozen
+
+from understudy.actors import ChannelWriter
+from understudy.mailbox import Refusal, Request, message
 
 ALL_KEYS_END: Final = b"\0"
 """As `range_end`: every key from `key` on."""
@@ -25,6 +28,10 @@ CompareOperator = Literal["=", "!=", ">", "<"]
 SortOrder = Literal["none", "ascend", "descend"]
 SortTarget = Literal["key", "version", "create", "mod", "value"]
 EventType = Literal["PUT", "DELETE"]
+
+
+class Storage:
+    """The protocol of every store: `Ref[Storage]` takes the requests below and `OpenWatch`."""
 
 
 def prefix_end(prefix: bytes) -> bytes:
@@ -39,6 +46,7 @@ def prefix_end(prefix: bytes) -> bytes:
     return stem[:-1] + bytes((stem[-1] + 1,))
 
 
+@message("etcd.key-value")
 @frozen
 class KeyValue:
     """One key as it was after some revision. Shared by reference and never changed."""
@@ -60,8 +68,9 @@ class KeyValue:
 # ------------------------------------------------------------------------------------------------------------
 
 
+@message("etcd.range")
 @frozen
-class Range:
+class Range(Request[Storage, "RangeReply"]):
     """Read a key or a range. Answered by `RangeReply`; errors: `Compacted`, `FutureRevision`, `Unavailable`.
 
     Linearizable unless `serializable`, which any member answers from what it has applied (it may be stale,
@@ -88,6 +97,7 @@ class Range:
     max_create_revision: int = 0
 
 
+@message("etcd.range-reply")
 @frozen
 class RangeReply:
     revision: int
@@ -98,8 +108,9 @@ class RangeReply:
     """How many keys the range has, whatever the limit and the filters."""
 
 
+@message("etcd.put")
 @frozen
-class Put:
+class Put(Request[Storage, "PutReply"]):
     """Write one key. Answered by `PutReply`; errors: `LeaseNotFound`, `KeyNotFound` (with ignore_*),
     `Unavailable`.
     """
@@ -115,14 +126,16 @@ class Put:
     """Keep the lease that is there (`lease` must be 0)."""
 
 
+@message("etcd.put-reply")
 @frozen
 class PutReply:
     revision: int
     prev_kv: KeyValue | None = None
 
 
+@message("etcd.delete-range")
 @frozen
-class DeleteRange:
+class DeleteRange(Request[Storage, "DeleteRangeReply"]):
     """Delete a key or a range. Answered by `DeleteRangeReply`. Deleting nothing makes no revision."""
 
     key: bytes
@@ -130,6 +143,7 @@ class DeleteRange:
     prev_kv: bool = False
 
 
+@message("etcd.delete-range-reply")
 @frozen
 class DeleteRangeReply:
     revision: int
@@ -137,6 +151,7 @@ class DeleteRangeReply:
     prev_kvs: tuple[KeyValue, ...] = ()
 
 
+@message("etcd.compare")
 @frozen
 class Compare:
     """A guard of a transaction: does `target` of the key (of every key of the range) stand so to `value`?
@@ -152,8 +167,9 @@ class Compare:
     range_end: bytes = b""
 
 
+@message("etcd.txn")
 @frozen
-class Txn:
+class Txn(Request[Storage, "TxnReply"]):
     """If all `compares` hold do `success`, else `failure`, all at one revision. Answered by `TxnReply`.
 
     A transaction may not put one key twice, nor put a key that it deletes (`DuplicateKey`).
@@ -164,6 +180,7 @@ class Txn:
     failure: tuple["Operation", ...] = ()
 
 
+@message("etcd.txn-reply")
 @frozen
 class TxnReply:
     revision: int
@@ -176,8 +193,9 @@ Operation = Range | Put | DeleteRange | Txn
 OperationReply = RangeReply | PutReply | DeleteRangeReply | TxnReply
 
 
+@message("etcd.compact")
 @frozen
-class Compact:
+class Compact(Request[Storage, "CompactReply"]):
     """Forget what was overwritten or deleted before `revision`: it stays readable, older ones do not.
 
     Answered by `CompactReply`; errors: `Compacted` (already done), `FutureRevision`.
@@ -186,6 +204,7 @@ class Compact:
     revision: int
 
 
+@message("etcd.compact-reply")
 @frozen
 class CompactReply:
     revision: int
@@ -196,8 +215,9 @@ class CompactReply:
 # ------------------------------------------------------------------------------------------------------------
 
 
+@message("etcd.lease-grant")
 @frozen
-class LeaseGrant:
+class LeaseGrant(Request[Storage, "LeaseGrantReply"]):
     """A new lease. Answered by `LeaseGrantReply`; error: `LeaseExists`."""
 
     ttl_s: int
@@ -205,6 +225,7 @@ class LeaseGrant:
     """The id to use; 0 lets the store choose."""
 
 
+@message("etcd.lease-grant-reply")
 @frozen
 class LeaseGrantReply:
     revision: int
@@ -212,8 +233,9 @@ class LeaseGrantReply:
     ttl_s: int
 
 
+@message("etcd.lease-revoke")
 @frozen
-class LeaseRevoke:
+class LeaseRevoke(Request[Storage, "LeaseRevokeReply"]):
     """End a lease and delete its keys, at one revision. Answered by `LeaseRevokeReply`; error:
     `LeaseNotFound`.
     """
@@ -221,18 +243,21 @@ class LeaseRevoke:
     id: int
 
 
+@message("etcd.lease-revoke-reply")
 @frozen
 class LeaseRevokeReply:
     revision: int
 
 
+@message("etcd.lease-keep-alive")
 @frozen
-class LeaseKeepAlive:
+class LeaseKeepAlive(Request[Storage, "LeaseKeepAliveReply"]):
     """Start the lease's time again. Answered by `LeaseKeepAliveReply`; error: `LeaseNotFound`."""
 
     id: int
 
 
+@message("etcd.lease-keep-alive-reply")
 @frozen
 class LeaseKeepAliveReply:
     revision: int
@@ -240,14 +265,16 @@ class LeaseKeepAliveReply:
     ttl_s: int
 
 
+@message("etcd.lease-time-to-live")
 @frozen
-class LeaseTimeToLive:
+class LeaseTimeToLive(Request[Storage, "LeaseTimeToLiveReply"]):
     """What is left of a lease. Answered by `LeaseTimeToLiveReply`; error: `LeaseNotFound`."""
 
     id: int
     keys: bool = False
 
 
+@message("etcd.lease-time-to-live-reply")
 @frozen
 class LeaseTimeToLiveReply:
     revision: int
@@ -258,11 +285,13 @@ class LeaseTimeToLiveReply:
     keys: tuple[bytes, ...] = ()
 
 
+@message("etcd.lease-list")
 @frozen
-class LeaseList:
+class LeaseList(Request[Storage, "LeaseListReply"]):
     """All leases. Answered by `LeaseListReply`."""
 
 
+@message("etcd.lease-list-reply")
 @frozen
 class LeaseListReply:
     revision: int
@@ -274,6 +303,7 @@ class LeaseListReply:
 # ------------------------------------------------------------------------------------------------------------
 
 
+@message("etcd.event")
 @frozen
 class Event:
     """One change of one key."""
@@ -285,9 +315,10 @@ class Event:
     """The pair before the change, where the watch asked for it, there was one, and it is not compacted."""
 
 
+@message("etcd.watch")
 @frozen
 class Watch:
-    """See every change of a range, over a channel of `WatchBatch`.
+    """What to see: every change of a range, over a channel of `WatchBatch` that `OpenWatch` brings.
 
     Promised: ordered by revision, each event once, the events of one revision together in one batch, none
     missing from `start_revision` on. The channel ends with `Compacted` when what it needs next is compacted,
@@ -306,6 +337,27 @@ class Watch:
     """Also send batches without events, now and then and at `RequestProgress`."""
 
 
+@message("etcd.open-watch")
+@frozen
+class OpenWatch(Request[Storage, "WatchOpened"]):
+    """Begin a watch. Answered by `WatchOpened` before the first batch; errors: `Compacted`, `EmptyKey`,
+    `Unavailable`.
+
+    To end it, the reader cancels its end of the channel.
+    """
+
+    watch: Watch
+    to: "ChannelWriter[WatchBatch]"
+
+
+@message("etcd.watch-opened")
+@frozen
+class WatchOpened:
+    revision: int
+    """Where the store stood: a watch without a start revision sees what comes after."""
+
+
+@message("etcd.watch-batch")
 @frozen
 class WatchBatch:
     """Events of one or more whole revisions. Without events it is a bookmark: nothing up to `revision` is
@@ -317,13 +369,15 @@ class WatchBatch:
     events: tuple[Event, ...] = ()
 
 
+@message("etcd.request-progress")
 @frozen
-class RequestProgress:
+class RequestProgress(Request[Storage, "ProgressReply"]):
     """Ask that every watch with `progress_notify` that is in step sends a bookmark now. Answered by
     `ProgressReply`.
     """
 
 
+@message("etcd.progress-reply")
 @frozen
 class ProgressReply:
     revision: int
@@ -334,11 +388,13 @@ class ProgressReply:
 # ------------------------------------------------------------------------------------------------------------
 
 
+@message("etcd.status")
 @frozen
-class Status:
+class Status(Request[Storage, "StatusReply"]):
     """How a member is. Answered by `StatusReply`, also without a leader."""
 
 
+@message("etcd.status-reply")
 @frozen
 class StatusReply:
     revision: int
@@ -357,8 +413,9 @@ class StatusReply:
     """Keys and values, all live revisions."""
 
 
+@message("etcd.hash-kv")
 @frozen
-class HashKV:
+class HashKV(Request[Storage, "HashKVReply"]):
     """A hash over all that the store holds up to a revision (0 for now). Answered by `HashKVReply`.
 
     Equal at two members at equal revision and compaction, else one of them is wrong.
@@ -367,6 +424,7 @@ class HashKV:
     revision: int = 0
 
 
+@message("etcd.hash-kv-reply")
 @frozen
 class HashKVReply:
     revision: int
@@ -396,12 +454,14 @@ StorageRequest = (
 # ------------------------------------------------------------------------------------------------------------
 
 
-@define(slots=False)
-class StorageError(Exception):
+@message("etcd.error.storage-error")
+@frozen
+class StorageError(Refusal):
     """Anything the store refuses."""
 
 
-@define(slots=False)
+@message("etcd.error.compacted")
+@frozen
 class Compacted(StorageError):
     """The revision asked for is gone."""
 
@@ -412,7 +472,8 @@ class Compacted(StorageError):
         return f"required revision has been compacted (compacted up to {self.compact_revision})"
 
 
-@define(slots=False)
+@message("etcd.error.future-revision")
+@frozen
 class FutureRevision(StorageError):
     """The revision asked for has not come yet."""
 
@@ -423,7 +484,8 @@ class FutureRevision(StorageError):
         return f"required revision {self.requested} is a future revision (the store is at {self.revision})"
 
 
-@define(slots=False)
+@message("etcd.error.unavailable")
+@frozen
 class Unavailable(StorageError):
     """There is no leader with a majority. A write that ended so may still have happened, or happen later."""
 
@@ -436,7 +498,8 @@ class Unavailable(StorageError):
         return f"store unavailable: {self.reason}{outcome}"
 
 
-@define(slots=False)
+@message("etcd.error.not-leader")
+@frozen
 class NotLeader(StorageError):
     """This member does not lead. Routers take it for advice and users never see it."""
 
@@ -449,7 +512,8 @@ class NotLeader(StorageError):
         )
 
 
-@define(slots=False)
+@message("etcd.error.request-too-large")
+@frozen
 class RequestTooLarge(StorageError):
     """The request is bigger than the store takes."""
 
@@ -460,7 +524,8 @@ class RequestTooLarge(StorageError):
         return f"request is too large: {self.size_bytes} bytes, at most {self.limit_bytes}"
 
 
-@define(slots=False)
+@message("etcd.error.too-many-operations")
+@frozen
 class TooManyOperations(StorageError):
     """The transaction has more operations or compares than the store takes."""
 
@@ -471,7 +536,8 @@ class TooManyOperations(StorageError):
         return f"too many operations in the transaction: {self.operations}, at most {self.limit}"
 
 
-@define(slots=False)
+@message("etcd.error.duplicate-key")
+@frozen
 class DuplicateKey(StorageError):
     """A transaction writes one key twice."""
 
@@ -481,7 +547,8 @@ class DuplicateKey(StorageError):
         return f"duplicate key in the transaction: {self.key!r}"
 
 
-@define(slots=False)
+@message("etcd.error.empty-key")
+@frozen
 class EmptyKey(StorageError):
     """A request without a key."""
 
@@ -489,7 +556,8 @@ class EmptyKey(StorageError):
         return "key is not provided"
 
 
-@define(slots=False)
+@message("etcd.error.invalid-request")
+@frozen
 class InvalidRequest(StorageError):
     """A request that contradicts itself."""
 
@@ -499,7 +567,8 @@ class InvalidRequest(StorageError):
         return f"invalid request: {self.reason}"
 
 
-@define(slots=False)
+@message("etcd.error.key-not-found")
+@frozen
 class KeyNotFound(StorageError):
     """`ignore_value` or `ignore_lease` for a key that is not there."""
 
@@ -509,7 +578,8 @@ class KeyNotFound(StorageError):
         return f"key not found: {self.key!r}"
 
 
-@define(slots=False)
+@message("etcd.error.lease-not-found")
+@frozen
 class LeaseNotFound(StorageError):
     """No such lease: it expired, was revoked, or never was."""
 
@@ -519,7 +589,8 @@ class LeaseNotFound(StorageError):
         return f"requested lease not found: {self.id:x}"
 
 
-@define(slots=False)
+@message("etcd.error.lease-exists")
+@frozen
 class LeaseExists(StorageError):
     """A lease of this id is already there."""
 
@@ -529,7 +600,8 @@ class LeaseExists(StorageError):
         return f"lease already exists: {self.id:x}"
 
 
-@define(slots=False)
+@message("etcd.error.lease-ttl-too-large")
+@frozen
 class LeaseTtlTooLarge(StorageError):
     """A lease may last nine billion seconds and no longer."""
 
@@ -539,7 +611,8 @@ class LeaseTtlTooLarge(StorageError):
         return f"too large lease TTL: {self.ttl_s} s"
 
 
-@define(slots=False)
+@message("etcd.error.overflowed")
+@frozen
 class Overflowed(StorageError):
     """A watch whose reader stayed too far behind. Resume it after the last revision seen."""
 
