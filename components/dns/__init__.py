@@ -1,1 +1,5 @@
-""""""
+"""The cluster's DNS, as CoreDNS with its kubernetes plugin answers.
+
+`zone`    what the names of Services, endpoints and pods stand for, without any wire format
+`server`  DNS messages in, DNS messages out: negotiation, truncation, malformed queries
+"""
