@@ -6,7 +6,7 @@
 FOLDER (or $UNDERSTUDY_FACTS, or ../shared/data) holds `kubernetes/`. Output goes to
 `components/machinery/facts/`: names, numbers and types only, no prose. `--check` compares instead of
 writing and exits 1 when a file is stale. Every file is a pure function of the inputs (sorted keys, gzip
-without a time stamp), and `inputs.json` holds the inputs' digest.
+without a time stamp; compared decompressed), and `inputs.json` holds the inputs' digest.
 
 Two shapes of file are written. A *document* is one JSON value. A *table* has one line a row,
 `name TAB json`, so that a reader parses only the rows that it needs.
@@ -50,6 +50,11 @@ def dump(value: Json) -> bytes:
 
 def compress(data: bytes) -> bytes:
     return gzip.compress(data, compresslevel=9, mtime=0)
+
+
+def plain(file: str, content: bytes) -> bytes:
+    """What a file says: two builds of zlib may compress the same text differently."""
+    return gzip.decompress(content) if file.endswith(".gz") else content
 
 
 def table(rows: dict[str, Json]) -> bytes:
@@ -135,8 +140,6 @@ def schema_rows(documents: dict[str, Json]) -> tuple[dict[str, Json], dict[str, 
                     row["required"] = sorted(schema["required"])
                 if "x-kubernetes-map-type" in schema:
                     row["map_type"] = schema["x-kubernetes-map-type"]
-                if "x-kubernetes-unions" in schema:
-                    row["unions"] = schema["x-kubernetes-unions"]
             else:
                 raise SystemExit(f"a message of a shape that is new here: {name}: {schema}")
             if rows.setdefault(name, row) != row:
@@ -213,15 +216,19 @@ def main() -> int:
     arguments = parser.parse_args()
     files = generate(arguments.facts)
     present = {path.name: path.read_bytes() for path in OUTPUT.iterdir() if path.suffix in (".gz", ".json")}
+    same = {
+        name for name in set(files) & set(present) if plain(name, files[name]) == plain(name, present[name])
+    }
+    stale = sorted({*files, *present} - same)
     if arguments.check:
-        stale = sorted(name for name in {*files, *present} if files.get(name) != present.get(name))
         if stale:
             print("stale:", *stale)
         return 1 if stale else 0
-    for name in sorted(set(present) - set(files)):
-        (OUTPUT / name).unlink()
-    for name, content in files.items():
-        (OUTPUT / name).write_bytes(content)
+    for name in stale:
+        if name in files:
+            (OUTPUT / name).write_bytes(files[name])
+        else:
+            (OUTPUT / name).unlink()
     print(f"{len(files)} files, {sum(map(len, files.values()))} bytes in {OUTPUT.relative_to(REPOSITORY)}")
     return 0
 

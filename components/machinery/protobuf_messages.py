@@ -109,7 +109,6 @@ class _Message:
     _by_tag: dict[int, tuple[_Field, Reader]] = field(factory=dict)
     _by_json_name: dict[str, _Field] = field(factory=dict)
     _inline: list[_Field] = field(factory=list)
-    _inline_names: dict[str, _Field] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         for number, (_, json_name, type_, label) in self.row.items():
@@ -217,10 +216,11 @@ def _late_reader(about: _Field) -> Reader:
 
 
 def _map_entry_reader(type_: str) -> Reader:
-    empty = {"string": "", "bytes": ""}.get(type_)
+    """A value that is not on the wire is its type's empty one."""
 
     def read(buffer: bytes, at: int, end: int) -> tuple[str, Any]:
-        key, value = "", empty
+        read_value = READERS.get(type_) or _codec(type_).read
+        key, value = "", read_value(b"", 0, 0)
         while at < end:
             tag, at = read_varint(buffer, at)
             if tag not in (1 << 3 | BYTES, 2 << 3 | BYTES):
@@ -232,7 +232,7 @@ def _map_entry_reader(type_: str) -> Reader:
             if tag >> 3 == 1:
                 key = read_string(buffer, at, at + length)
             else:
-                value = (READERS.get(type_) or _codec(type_).read)(buffer, at, at + length)
+                value = read_value(buffer, at, at + length)
             at += length
         return key, value
 

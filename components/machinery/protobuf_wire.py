@@ -115,15 +115,24 @@ READERS: dict[str, Reader] = {
 # Writing
 
 
-def varint(number: int) -> bytes:
-    """The wire form of an integer; negative ones as 64-bit two's complement."""
-    number &= 0xFFFF_FFFF_FFFF_FFFF
+def _varint(number: int) -> bytes:
     made = bytearray()
     while number > 0x7F:
         made.append(number & 0x7F | 0x80)
         number >>= 7
     made.append(number)
     return bytes(made)
+
+
+_SMALL = tuple(map(_varint, range(1024)))
+"""Nearly all tags and lengths."""
+
+
+def varint(number: int) -> bytes:
+    """The wire form of an integer; negative ones as 64-bit two's complement."""
+    if 0 <= number < 1024:
+        return _SMALL[number]
+    return _varint(number & 0xFFFF_FFFF_FFFF_FFFF)
 
 
 def record(number: int, content: bytes) -> bytes:

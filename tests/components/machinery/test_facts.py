@@ -26,7 +26,8 @@ def test_regenerating_changes_nothing(generator: ModuleType, facts_dir: Path) ->
     made: dict[str, bytes] = generator.generate(facts_dir)
     shipped = {p.name: p.read_bytes() for p in SHIPPED.iterdir() if p.suffix in (".gz", ".json")}
     assert sorted(made) == sorted(shipped)
-    stale = [name for name in sorted(made) if made[name] != shipped[name]]
+    plain = generator.plain
+    stale = [name for name in sorted(made) if plain(name, made[name]) != plain(name, shipped[name])]
     assert not stale, f"run tools/generate_facts.py: {stale}"
 
 

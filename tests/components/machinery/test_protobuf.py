@@ -196,6 +196,12 @@ def test_unknown_fields_are_skipped_and_packed_numbers_read() -> None:
         assert read_message(name, body) == {"supplementalGroups": [1, -1, 300]}
 
 
+def test_a_map_entry_without_its_value_is_an_empty_value() -> None:
+    assert read_message("k8s.io.api.core.v1.ConfigMap", b"\x12\x03\x0a\x01k") == {"data": {"k": ""}}
+    counters = b"\x12\x03\x0a\x01k"
+    assert read_message("k8s.io.api.resource.v1.CounterSet", counters) == {"counters": {"k": {}}}
+
+
 def test_options_of_any_version_and_envelopes_of_json() -> None:
     options = {"apiVersion": "apps/v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
     assert protobuf.decode(protobuf.encode(options)) == options
