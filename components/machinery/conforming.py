@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from understudy.components.machinery.errors import ApiError, Object, bad_request
+from understudy.components.machinery.json_text import FINDINGS_MAX
 from understudy.components.machinery.scalars import (
     SCALARS,
     Converter,
@@ -24,7 +25,6 @@ from understudy.components.machinery.scalars import (
     integer64,
 )
 from understudy.components.machinery.schema import Schema
-from understudy.components.machinery.syntax import FINDINGS_MAX
 
 
 def conform(schema: Schema, obj: Object) -> tuple[Object, list[str]]:

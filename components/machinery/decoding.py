@@ -14,7 +14,7 @@ from understudy.components.machinery.conforming import (
     unhandled,
 )
 from understudy.components.machinery.errors import ApiError, Object, bad_request
-from understudy.components.machinery.syntax import MalformedText, parse_json, parse_yaml
+from understudy.components.machinery.json_text import MalformedText, parse_json
 
 __all__ = [
     "check_fields",
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def decode_json(body: bytes, kind: str = "") -> tuple[Object, list[str]]:
-    """The object of a JSON body, and a finding for each duplicate field (see `syntax.parse_json`).
+    """The object of a JSON body, and a finding for each duplicate field (see `json_text.parse_json`).
 
     `kind` is the kind that the path expects; it goes into the message. A body of `null` is an empty object.
     Raises a 400 ApiError if the body is not a JSON object with string `apiVersion` and `kind`.
@@ -42,7 +42,9 @@ def decode_json(body: bytes, kind: str = "") -> tuple[Object, list[str]]:
 
 
 def decode_yaml(body: bytes, kind: str = "") -> tuple[Object, list[str]]:
-    """The same for a YAML body; duplicates are worded by line (see `syntax.parse_yaml`)."""
+    """The same for a YAML body; duplicates are worded by line (see `yaml_text.parse_yaml`)."""
+    from understudy.components.machinery.yaml_text import parse_yaml  # PyYAML costs a start-up 20 ms
+
     try:
         value, duplicates = parse_yaml(body)
     except MalformedText as error:

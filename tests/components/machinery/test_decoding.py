@@ -20,8 +20,9 @@ from understudy.components.machinery.decoding import (
     prune_unknown,
 )
 from understudy.components.machinery.errors import ApiError
+from understudy.components.machinery.json_text import parse_json
 from understudy.components.machinery.schema import Schema, schema_for
-from understudy.components.machinery.syntax import parse_json, parse_yaml
+from understudy.components.machinery.yaml_text import parse_yaml
 
 json_values = st.recursive(
     st.none()
