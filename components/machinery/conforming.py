@@ -34,7 +34,7 @@ def conform(schema: Schema, obj: Object) -> tuple[Object, list[str]]:
     """
     state = Pass(lenient=False)
     try:
-        made = _converter(schema)(obj, None, state)
+        made = _walk(schema, obj, state)
     except Mismatch as error:
         kind = obj.get("kind") or schema.name.rpartition(".")[2]
         raise unhandled(obj.get("apiVersion") or "", kind, _explain(schema, error)) from None
@@ -44,13 +44,20 @@ def conform(schema: Schema, obj: Object) -> tuple[Object, list[str]]:
 def check_fields(schema: Schema, obj: Object) -> list[str]:
     """`unknown field "spec.containers[0].imagee"` for each; ill-typed values are passed over."""
     state = Pass(lenient=True)
-    _converter(schema)(obj, None, state)
+    _walk(schema, obj, state)
     return _findings(state)
 
 
 def prune_unknown(schema: Schema, obj: Object) -> Object:
     """A new object without unknown fields and nulls; ill-typed values stay as they are."""
-    made: Object = _converter(schema)(obj, None, Pass(lenient=True))
+    return _walk(schema, obj, Pass(lenient=True))
+
+
+def _walk(schema: Schema, obj: Object, state: Pass) -> Object:
+    try:
+        made: Object = _converter(schema)(obj, None, state)
+    except RecursionError:  # schemas within schemas, hundreds deep
+        raise bad_request("exceeded max depth") from None
     return made
 
 

@@ -6,6 +6,7 @@ second time with the standard library, which hands over the pairs of every objec
 """
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,21 +29,36 @@ def parse_json(body: bytes) -> tuple[Any, list[str]]:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return _parse_json_slowly(body)
-    if orjson.dumps(value) == body:
+    if serialize(value) == body:
         return value, []
     return value, _duplicates(body.decode())
+
+
+def serialize(value: Any) -> bytes:
+    """The compact text of a value that was read. Raises MalformedText if it is nested deeper than 254.
+
+    That is orjson's limit for writing (it reads 1,024 levels): a value over it must not come in.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        raise MalformedText("exceeded max depth") from None
 
 
 def _parse_json_slowly(body: bytes) -> tuple[Any, list[str]]:
     """What orjson refuses: malformed texts, and what Go takes (bad UTF-8, lone surrogates, huge numbers)."""
     text = body.decode(errors="replace")
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_int=_parse_int)
+        value = json.loads(
+            text, parse_constant=_refuse_constant, parse_int=_parse_int, parse_float=_parse_float
+        )
+        value = _without_surrogates(value)
+        serialize(value)
+        return value, _duplicates(text)
     except json.JSONDecodeError as error:
         raise MalformedText(_words(error)) from None
     except RecursionError:
         raise MalformedText("exceeded max depth") from None
-    return _without_surrogates(value), _duplicates(text)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -51,8 +67,15 @@ def _refuse_constant(name: str) -> Any:
 
 def _parse_int(digits: str) -> int | float:
     if len(digits) > 20:  # int() refuses texts of thousands of digits
-        return float(digits)
+        return _parse_float(digits)
     return int(digits) if -(2**63) <= int(digits) < 2**64 else float(digits)
+
+
+def _parse_float(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise MalformedText(f"json: cannot unmarshal number {digits[:40]} into Go value of type float64")
+    return number
 
 
 def _without_surrogates(value: Any) -> Any:
@@ -105,10 +128,15 @@ def _duplicates(text: str) -> list[str]:
         if len(pairs) > 1 and len({key for key, _ in pairs}) != len(pairs):
             seen_twice = True
 
-    json.loads(text, object_pairs_hook=only_count)
-    if not seen_twice:
-        return []
-    found = dict.fromkeys(_duplicate_paths(json.loads(text, object_pairs_hook=_Pairs), ""))
+    try:
+        # Numbers do not matter here, and int() refuses texts of thousands of digits: float() takes all.
+        json.loads(text, object_pairs_hook=only_count, parse_int=float)
+        if not seen_twice:
+            return []
+        pairs = json.loads(text, object_pairs_hook=_Pairs, parse_int=float)
+        found = dict.fromkeys(_duplicate_paths(pairs, ""))
+    except RecursionError:
+        raise MalformedText("exceeded max depth") from None
     return [f'duplicate field "{path}"' for path in found][:FINDINGS_MAX]
 
 

@@ -6,6 +6,7 @@ A body is four magic bytes and an envelope that names apiVersion and kind; the m
 
 from understudy.components.machinery.decoding import unrecognized
 from understudy.components.machinery.errors import Object
+from understudy.components.machinery.json_text import MalformedText, serialize
 from understudy.components.machinery.protobuf_messages import (
     MAGIC,
     read_unknown,
@@ -39,8 +40,10 @@ def decode(body: bytes, kind: str = "") -> Object:
     steps as a JSON body. `kind` is what the path expects, for the message. Raises a 400 ApiError.
     """
     try:
-        return read_unknown(body)
-    except MalformedMessage as error:
+        obj = read_unknown(body)
+        serialize(obj)  # refuses what is nested too deep to be written again
+        return obj
+    except (MalformedMessage, MalformedText) as error:
         raise unrecognized(str(error), body, kind) from None
     except KeyError as error:
         raise unrecognized(str(error.args[0]), body, kind) from None

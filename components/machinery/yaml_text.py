@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import yaml
 
-from understudy.components.machinery.json_text import FINDINGS_MAX, MalformedText
+from understudy.components.machinery.json_text import FINDINGS_MAX, MalformedText, serialize
 
 ALIASED_NODES_MAX = 400_000
 """Nodes that one YAML text may expand to; more is an attack by aliases."""
@@ -67,7 +67,12 @@ def parse_yaml(body: bytes) -> tuple[Any, list[str]]:
     if node is None:
         return None, []
     builder = _Builder()
-    return builder.value(node), builder.duplicates[:FINDINGS_MAX]
+    try:
+        value = builder.value(node)
+    except RecursionError:
+        raise MalformedText("error converting YAML to JSON: exceeded max depth") from None
+    serialize(value)
+    return value, builder.duplicates[:FINDINGS_MAX]
 
 
 def _line(error: yaml.MarkedYAMLError) -> str:

@@ -1,5 +1,6 @@
 """Bodies are read as the recorded server reads them."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.components.machinery import decoding, resources
+from understudy.components.machinery import decoding, protobuf, resources
 from understudy.components.machinery.decoding import (
     check_fields,
     check_types,
@@ -89,9 +90,31 @@ def test_texts_that_go_takes_and_orjson_does_not() -> None:
     assert parse_json(b'{"a":"\xff"}') == ({"a": "\ufffd"}, [])
 
 
-def test_a_deep_text_is_refused_not_fatal() -> None:
+def test_numbers_of_any_length() -> None:
+    assert parse_json(b'{"a": 18446744073709551616, "b": ' + b"0." + b"1" * 9000 + b"}")[0]["a"] == 2.0**64
+    assert parse_json(b'{"a": 9223372036854775807}')[0] == {"a": 2**63 - 1}
+    for digits in (b"9" * 9000, b"1e999", b"-1e999"):
+        with pytest.raises(ApiError, match="number"):
+            decode_json(b'{"a": ' + digits + b"}")
+
+
+@pytest.mark.parametrize("depth", [200, 253, 254, 255, 300, 900, 1000, 1020, 1030, 100_000])
+def test_a_deep_text_is_refused_not_fatal(depth: int) -> None:
+    for text in (b"[" * depth, b"[" * depth + b"]" * depth, b'{"a": ' * depth + b"1" + b"}" * depth):
+        with contextlib.suppress(ApiError):
+            assert orjson.dumps(decode_json(text)[0])
+        with contextlib.suppress(ApiError):
+            assert orjson.dumps(decode_yaml(text[:5000])[0])
+    with contextlib.suppress(ApiError):
+        schema: Any = {}
+        for _ in range(min(depth, 400)):
+            schema = {"properties": {"a": schema}}
+        spec = {"versions": [{"schema": {"openAPIV3Schema": schema}}]}
+        crd = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "spec": spec}
+        conform(schema_of("apiextensions.k8s.io/v1", "CustomResourceDefinition"), crd)
+        assert orjson.dumps(protobuf.decode(protobuf.encode(crd)))
     with pytest.raises(ApiError):
-        decode_json(b"[" * 100_000)
+        decode_json(b"[" * depth)
     with pytest.raises(ApiError):
         decode_yaml(b"[" * 10_000)
 
