@@ -9,6 +9,12 @@ from enum import Enum
 
 from attrs import frozen
 
+from understudy.mailbox import Request, message
+
+
+class Dataplane:
+    """Protocol of the service dataplane of one node."""
+
 
 class Protocol(Enum):
     TCP = "TCP"
@@ -16,6 +22,7 @@ class Protocol(Enum):
     SCTP = "SCTP"
 
 
+@message("dataplane.service_port_name")
 @frozen(order=True)
 class ServicePortName:
     """Which port of which Service a rule is for."""
@@ -29,6 +36,7 @@ class ServicePortName:
         return f"{self.namespace}/{self.name}" + (f":{self.port}" if self.port else "")
 
 
+@message("dataplane.endpoint")
 @frozen
 class Endpoint:
     """Where a connection may be sent."""
@@ -51,6 +59,7 @@ class Empty(Enum):
     """Silence: other nodes have usable endpoints, but the traffic policy is Local."""
 
 
+@message("dataplane.service_rule")
 @frozen
 class ServiceRule:
     """How connections to one Service port are sent to its endpoints."""
@@ -73,6 +82,7 @@ class ServiceRule:
     external_empty: Empty = Empty.REJECT
 
 
+@message("dataplane.rule_set")
 @frozen
 class RuleSet:
     """Everything that the dataplane of one node must do; nothing else may be left in place."""
@@ -83,24 +93,27 @@ class RuleSet:
     """Addresses on which node ports are served."""
 
 
+@message("dataplane.replace_rules")
 @frozen
-class ReplaceRules:
-    """Make the dataplane do exactly this. Answer: :class:`RulesApplied`."""
+class ReplaceRules(Request[Dataplane, "RulesApplied"]):
+    """Make the dataplane do exactly this."""
 
     rules: RuleSet
     generation: int
     """Counts up with each replacement; an older one that comes late is answered but not applied."""
 
 
+@message("dataplane.rules_applied")
 @frozen
 class RulesApplied:
     generation: int
     """The generation that is in force now."""
 
 
+@message("dataplane.connect")
 @frozen
-class Connect:
-    """Where does a new connection go? Answer: :class:`Verdict`."""
+class Connect(Request[Dataplane, "Verdict"]):
+    """Where does a new connection go?"""
 
     source_ip: str
     destination_ip: str
@@ -117,6 +130,7 @@ class Action(Enum):
     DROP = "drop"
 
 
+@message("dataplane.verdict")
 @frozen
 class Verdict:
     action: Action

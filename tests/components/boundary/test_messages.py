@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import attrs
-import cattrs
-import msgpack
 import pytest
 
-from understudy.components.boundary import cni, cri, dataplane, kubelet_api, podnet
+from understudy.components.boundary import cni, cri, dataplane, dns_upstream, kubelet_api, podnet
 from understudy.mailbox import decode, encode
 
-MODULES = (cri, cni, dataplane, kubelet_api, podnet)
+MODULES = (cri, cni, dataplane, dns_upstream, kubelet_api, podnet)
 
 
 def message_classes(module: ModuleType) -> Iterator[type]:
@@ -59,8 +57,6 @@ SAMPLES = [
     cri.ImageStatusReply(None),
     cni.Result((cni.IPConfig("10.244.0.2/24", "10.244.0.1", 0),), (cni.Interface("eth0"),)),
     cni.Del(cni.Attachment("c", "", "default", "web-1", "uid-1"), prev_result=None),
-]
-PLAIN = [
     dataplane.ReplaceRules(
         dataplane.RuleSet(
             (
@@ -75,6 +71,7 @@ PLAIN = [
         ),
         7,
     ),
+    dns_upstream.Exchange(b"\x00\x01", "tcp"),
     dataplane.Verdict(
         dataplane.Action.FORWARD, "10.244.0.2", 80, dataplane.ServicePortName("default", "web")
     ),
@@ -84,13 +81,6 @@ PLAIN = [
 @pytest.mark.parametrize("message", SAMPLES, ids=lambda message: type(message).__name__)
 def test_a_message_comes_back_equal_from_the_wire(message: object) -> None:
     assert decode(encode(message)) == message
-
-
-@pytest.mark.parametrize("message", PLAIN, ids=lambda message: type(message).__name__)
-def test_a_plain_message_comes_back_equal_from_msgpack(message: object) -> None:
-    converter = cattrs.Converter()
-    wire = msgpack.packb(converter.unstructure(message))
-    assert converter.structure(msgpack.unpackb(wire), type(message)) == message
 
 
 def test_errors_read_as_the_real_ones() -> None:
