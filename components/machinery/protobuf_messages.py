@@ -352,8 +352,9 @@ def read_unknown(content: bytes) -> dict[str, Any]:
 
 def write_unknown(obj: dict[str, Any]) -> bytes:
     """The envelope of an object, with its magic."""
-    name = message_for(obj["apiVersion"], obj["kind"])
-    type_meta = record(1, obj["apiVersion"].encode()) + record(2, obj["kind"].encode())
+    api_version = obj.get("apiVersion", "v1")  # the oldest discovery documents have none
+    name = message_for(api_version, obj["kind"])
+    type_meta = record(1, api_version.encode()) + record(2, obj["kind"].encode())
     return (
         MAGIC + record(1, type_meta) + record(2, write_message(name, obj)) + record(3, b"") + record(4, b"")
     )

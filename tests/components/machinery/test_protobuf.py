@@ -109,6 +109,20 @@ def test_recorded_objects_survive(facts_dir: Path) -> None:
     assert compared > 500
 
 
+def test_discovery_documents_survive(facts_dir: Path) -> None:
+    documents = json.loads((facts_dir / "kubernetes" / "discovery.json").read_bytes())["legacy"]
+    for path, document in documents.items():
+        document.pop("serverAddressByClientCIDRs", None)
+        decoded = protobuf.decode(protobuf.encode(document))
+        assert without_unset(decoded) == without_unset({"apiVersion": "v1", **document}), path
+
+
+def without_unset(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_unset(item) for key, item in value.items() if item not in ("", [])}
+    return [without_unset(item) for item in value] if isinstance(value, list) else value
+
+
 def is_builtin(obj: dict[str, Any]) -> bool:
     return "kind" in obj and schema_for(obj.get("apiVersion", ""), obj["kind"]) is not None
 
