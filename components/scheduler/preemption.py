@@ -24,9 +24,10 @@ Fits = Callable[[NodeInfo], Failure | None]
 
 @frozen
 class Preemption:
-    """The outcome: a node with its victims, or a message why there is none."""
+    """The outcome: a node with its victims, or a message why there are none."""
 
     node: str | None
+    """The node that is kept for the pod, with victims that were chosen now or still leave from before."""
     victims: tuple[PodInfo, ...] = ()
     message: str = ""
 
@@ -35,7 +36,8 @@ def preempt(pod: PodInfo, cache: Cache, verdicts: Sequence[NodeVerdict], fits: F
     """Look for room that evictions can make. `fits` filters the pod on a node as it is given."""
     ineligible = _ineligible(pod, cache)
     if ineligible:
-        return Preemption(None, (), f"{_CLAIMS}, preemption: {ineligible}")
+        promised = cache.nominated.get(pod.key)
+        return Preemption(promised[1] if promised else None, (), f"{_CLAIMS}, preemption: {ineligible}")
     candidates: list[tuple[str, tuple[PodInfo, ...]]] = []
     reasons: list[str] = []
     for verdict in verdicts:
