@@ -72,7 +72,9 @@ class _Apply:
         self._identity = Identity(manager, "Apply", "", subresource)
         self._time = time
         self._convert = convert
-        self._reset = managed_fields.default_reset(subresource) if reset_fields is None else reset_fields
+        if reset_fields is None:
+            reset_fields = managed_fields.default_reset(applied.get("kind", ""), subresource)
+        self._reset = reset_fields
         self._live: Object = orjson.loads(orjson.dumps(live or {}))
         stored = self._live.get("metadata", {}).pop("managedFields", None)
         self._managers = managed_fields.decode(stored)

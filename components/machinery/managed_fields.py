@@ -46,6 +46,17 @@ SERVER_OWNED: Final = field_set.of_paths(
 """Fields that no manager ever owns."""
 
 _RESET: Final = {"": field_set.of_paths("status"), "status": field_set.of_paths("spec")}
+_RESET_OF_KIND: Final = {
+    ("CertificateSigningRequest", ""): field_set.of_paths("spec", "status"),
+    ("CertificateSigningRequest", "approval"): field_set.of_paths("spec"),
+    ("Deployment", "status"): field_set.of_paths("spec", "metadata.labels"),
+    ("Pod", "status"): field_set.of_paths("spec", "metadata.deletionTimestamp", "metadata.ownerReferences"),
+    ("CustomResourceDefinition", "status"): field_set.of_paths("spec", "metadata"),
+    ("APIService", "status"): field_set.of_paths("spec", "metadata"),
+    ("FlowSchema", "status"): field_set.of_paths("spec", "metadata"),
+    ("PriorityLevelConfiguration", "status"): field_set.of_paths("spec", "metadata"),
+    ("VolumeAttachment", "status"): field_set.of_paths("spec", "metadata"),
+}
 
 Converter = Callable[[Object, str], tuple[Schema, Object] | None]
 """(object, api version) -> the object in that version and its schema; None if the version is gone."""
@@ -107,15 +118,15 @@ def track_update(
     managers = _live_or_sent(live, new, subresource)
     if not managers and live is not None and live.get("metadata", {}).get("uid"):
         return []  # nobody asked for tracking since the owners were last forgotten
-    reset = default_reset(subresource) if reset_fields is None else reset_fields
+    reset = default_reset(new.get("kind", ""), subresource) if reset_fields is None else reset_fields
     identity = Identity(manager or "unknown", "Update", version, subresource)
     managers = update_managers(schema, live or {}, new, managers, identity, time, reset, convert)
     return encode(_capped(managers))
 
 
-def default_reset(subresource: str) -> FieldSet:
-    """What an endpoint of most kinds does not write: the main resource its status, the status its spec."""
-    return _RESET.get(subresource, {})
+def default_reset(kind: str, subresource: str) -> FieldSet:
+    """What an endpoint does not write: for most kinds the main resource its status, the status its spec."""
+    return _RESET_OF_KIND.get((kind, subresource)) or _RESET.get(subresource, {})
 
 
 def keep_times_if_unchanged(live: Object, new: Object) -> Object:
