@@ -167,3 +167,12 @@ class Check(Request[NetworkPlugin, "Checked"]):
 @frozen
 class Checked:
     """The answer of :class:`Check`."""
+
+
+@message("cni.collect_garbage")
+@frozen
+class CollectGarbage(Request[NetworkPlugin, "Detached"]):
+    """Detach whatever is not in the list: GC of the specification 1.1, sent when a runtime starts."""
+
+    valid_attachments: tuple[str, ...] = ()
+    """Ids of the sandboxes that exist."""

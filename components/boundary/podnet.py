@@ -6,15 +6,15 @@ brings the exchange to whatever listens at the address in the end. In simulation
 fake runtime; a real adapter opens sockets instead.
 
 An address that nobody owns, or a rule that drops, is silence, as on a real network: the asker's own
-deadline tells it (`AskTimeout`).
+deadline tells it (`AskTimeout`), or at last :class:`TimedOut` does.
 """
-
-from typing import Any
 
 from attrs import frozen
 
 from understudy.actors import Ref
 from understudy.mailbox import Refusal, Request, message
+
+from .dataplane import Dataplane
 
 
 class PodNetwork:
@@ -35,6 +35,18 @@ class ConnectionRefused(Refusal):
 
     def __str__(self) -> str:
         return f"dial tcp {_host_port(self.ip, self.port)}: connect: connection refused"
+
+
+@message("podnet.timed_out")
+@frozen
+class TimedOut(Refusal):
+    """Nobody answered at that address for as long as the network tries."""
+
+    ip: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"dial tcp {_host_port(self.ip, self.port)}: i/o timeout"
 
 
 @message("podnet.http_answer")
@@ -119,7 +131,7 @@ class JoinNode(Request[PodNetwork, Done]):
 
     node: str
     ips: tuple[str, ...]
-    dataplane: Ref[Any]
+    dataplane: Ref[Dataplane]
     """Answers `dataplane.Connect`."""
 
 
