@@ -1,0 +1,43 @@
+"""The controller manager: a supervisor with one child actor a controller, on shared informers."""
+
+from collections.abc import Callable
+
+from understudy.actors import Actor
+from understudy.components.client import Client, Informers
+from understudy.components.controllers.controller import Controller, ControllerContext, Controlling
+from understudy.components.controllers.deployment.controller import DeploymentController
+from understudy.components.controllers.endpoints.endpoints_controller import EndpointsController
+from understudy.components.controllers.endpoints.slice_controller import EndpointSliceController
+from understudy.components.controllers.options import ControllerManagerOptions
+from understudy.components.controllers.replicaset.controller import ReplicaSetController
+
+CONTROLLERS: tuple[type[Controller], ...] = (
+    DeploymentController,
+    ReplicaSetController,
+    EndpointsController,
+    EndpointSliceController,
+)
+
+
+class ControllerManager(Actor[Controlling]):
+    """Runs the controllers that the options enable.
+
+    All informers are this actor's tasks: a controller that crashes restarts against a warm cache, and a
+    manager that crashes starts with empty ones.
+    """
+
+    def __init__(self, client: Client, options: ControllerManagerOptions | None = None) -> None:
+        self.client = client
+        self.options = options or ControllerManagerOptions()
+
+    async def on_start(self) -> None:
+        informers = Informers(self.client)
+        informers.start(self.context)  # type: ignore[arg-type]
+        shared = ControllerContext(self.client, informers, self.options)
+        for controller in CONTROLLERS:
+            if self.options.enabled(controller.name):
+                self.context.spawn(_factory(controller, shared), controller.name)
+
+
+def _factory(controller: type[Controller], shared: ControllerContext) -> Callable[[], Controller]:
+    return lambda: controller(shared)

@@ -1,0 +1,1 @@
+"""The ReplicaSet controller: keeps as many pods as a ReplicaSet asks for."""

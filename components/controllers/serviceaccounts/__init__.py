@@ -1,0 +1,1 @@
+"""What every namespace gets: the `default` service account, and the cluster's CA certificates."""
