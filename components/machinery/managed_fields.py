@@ -132,7 +132,8 @@ def default_reset(kind: str, subresource: str) -> FieldSet:
 def keep_times_if_unchanged(live: Object, new: Object) -> Object:
     """`new`, or `new` with the live `managedFields` if the times in them are all that differs.
 
-    So a write that changes nothing stays one, and is not stored.
+    So a write that changes nothing stays one, and is not stored. Called last before storing, when the server
+    has filled in what it owns; a resourceVersion that the client left out is no change.
     """
     if new == live:
         return new
@@ -140,7 +141,8 @@ def keep_times_if_unchanged(live: Object, new: Object) -> Object:
     entries, sent = ours.get("managedFields") or [], theirs.get("managedFields") or []
     if len(entries) != len(sent) or {**live, "metadata": None} != {**new, "metadata": None}:
         return new
-    if {**ours, "managedFields": None} != {**theirs, "managedFields": None}:
+    aside = {"managedFields": None, "resourceVersion": None}
+    if {**ours, **aside} != {**theirs, **aside}:
         return new
     by_identity = {_identity_of(entry): {**entry, "time": None} for entry in entries}
     if any(by_identity.get(_identity_of(entry)) != {**entry, "time": None} for entry in sent):

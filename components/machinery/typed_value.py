@@ -137,9 +137,9 @@ def _element_problems(schema: Schema, items: list[Any], path: str) -> list[str]:
             if schema.list_type == "map" and not isinstance(item, dict):
                 found.append(f"{path}: element {index}: associative list may not have non-map elements")
                 continue
-            if schema.list_type == "map" and not any(key in item for key in schema.list_map_keys):
+            if schema.list_type == "map" and (key := _nameless(schema, item)) is not None:
                 omitted = "associative list with keys has an element that omits key field"
-                found.append(f"{path}: element {index}: {omitted}")
+                found.append(f'{path}: element {index}: {omitted} "{key}" (and doesn\'t have default value)')
                 continue
             step = step_of(schema, item)
             if step in seen:
@@ -150,6 +150,15 @@ def _element_problems(schema: Schema, items: list[Any], path: str) -> list[str]:
             where = path + (_shown_keys(step))
         found += problems(schema.item or _UNDECLARED, item, where)
     return found
+
+
+def _nameless(schema: Schema, item: Object) -> str | None:
+    """The first key that an element lacks and that has no default."""
+    fields = (schema.item or _UNDECLARED).fields
+    for key in schema.list_map_keys:
+        if item.get(key) is None and (key not in fields or fields[key].zero is None):
+            return key
+    return None
 
 
 def _shown_keys(step: str) -> str:

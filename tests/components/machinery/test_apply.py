@@ -15,7 +15,7 @@ from understudy.components.machinery.schema import Schema
 TEXT = Schema(type="string")
 ELEMENT = Schema(
     type="object",
-    fields={"name": Schema(type="string", zero=""), "value": TEXT, "labels": Schema(type="map", item=TEXT)},
+    fields={"name": TEXT, "value": TEXT, "labels": Schema(type="map", item=TEXT)},
 )
 SPEC = Schema(
     type="object",
@@ -274,7 +274,7 @@ def test_kubectl_may_take_over_from_client_side_apply() -> None:
             '.spec.elements: duplicate entries for key [name="a"]',
         ),
         ({"tags": ["a", "a"]}, ".spec.tags: duplicate entries"),
-        ({"elements": [{"value": "a"}]}, "omits key field"),
+        ({"elements": [{"value": "a"}]}, 'omits key field "name"'),
         ({"elements": ["a"]}, "non-map"),
         ({"text": 5, "number": "x"}, "errors:\n  .spec.text: expected"),
     ],
