@@ -15,6 +15,7 @@ from .actor import handles as handles
 from .channels import ChannelReader as ChannelReader
 from .channels import ChannelWriter as ChannelWriter
 from .channels import EndOfChannel as EndOfChannel
+from .dispatch import Timer as Timer
 from .real import RealWorld as RealWorld
 from .ref import ActorFailed as ActorFailed
 from .ref import ActorStopped as ActorStopped

@@ -5,7 +5,7 @@ Items and credits travel like messages do: by reference within a host, encoded a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import define, field
@@ -37,6 +37,7 @@ class Core:
     writer: WriterState
     readable: Signal
     writable: Signal
+    on_writer_end: Callable[[], None] | None = None
 
     def accept(self, sequence: int, item: Any) -> None:
         if not self.reader.ended:
@@ -52,6 +53,12 @@ class Core:
     def end_writer(self) -> None:
         self.writer.ended = True
         self.writable.set()
+        self.writer_ended()
+
+    def writer_ended(self) -> None:
+        callback, self.on_writer_end = self.on_writer_end, None
+        if callback is not None:
+            callback()
 
     def grant(self, credits: int) -> None:
         self.writer.grant(credits)
@@ -75,6 +82,13 @@ class ChannelWriter(Generic[T]):
     def finished(self) -> bool:
         """Nothing more can be sent."""
         return self._core.writer.ended
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once when nothing more can be sent: the reader has gone, or `close` was called."""
+        if self._core.writer.ended:
+            callback()
+        else:
+            self._core.on_writer_end = callback
 
     def try_send(self, item: T) -> None:
         """Send without waiting.
@@ -108,6 +122,7 @@ class ChannelWriter(Generic[T]):
         core = self._core
         if not core.writer.ended:
             core.writer.ended = True
+            core.writer_ended()
             core.system.transmit(core.writer_host, core.reader_host, error, core.end_reader, core.label)
 
     def _transmit(self, item: T) -> None:

@@ -1,0 +1,95 @@
+"""Objects in the store, and on the wire: the same bytes but for the resourceVersion.
+
+A stored object is JSON that begins with `{"kind":..,"apiVersion":..,"metadata":{` and has no
+resourceVersion; it is spliced in behind that opening when the object is read. So a GET, an item of a list
+and a watch event are cut from the same bytes without parsing them.
+"""
+
+from typing import Any
+
+import orjson
+from attrs import define, field
+
+from understudy.components.machinery.api import Object
+from understudy.components.machinery.fields import selectable_fields
+from understudy.components.machinery.resources import Resource
+
+PREFIX = b"/registry/"
+_METADATA = b'"metadata":{'
+
+
+def collection_key(resource: Resource, namespace: str = "") -> bytes:
+    """The store's prefix of a resource, or of one namespace of it."""
+    head = f"{resource.group}/{resource.plural}" if resource.group else resource.plural
+    return PREFIX + (f"{head}/{namespace}/" if namespace else f"{head}/").encode()
+
+
+def object_store_key(resource: Resource, namespace: str, name: str) -> bytes:
+    """The store's key of one object."""
+    return collection_key(resource, namespace if resource.namespaced else "") + name.encode()
+
+
+def encode_object(obj: Object) -> bytes:
+    """An object as it is stored."""
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
+    ordered: dict[str, Any] = {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": metadata}
+    ordered.update(obj)
+    ordered["metadata"] = metadata
+    return orjson.dumps(ordered)
+
+
+def with_resource_version(data: bytes, revision: int) -> bytes:
+    """Stored bytes as they are served."""
+    at = data.index(_METADATA) + len(_METADATA)
+    return b'%b"resourceVersion":"%d",%b' % (data[:at], revision, data[at:])
+
+
+@define(eq=False)
+class Stored:
+    """One object as the watch cache holds it."""
+
+    resource: Resource
+    data: bytes = field(repr=False)
+    """As stored."""
+    revision: int
+    namespace: str
+    name: str
+    labels: dict[str, str]
+    fields: dict[str, str]
+    """What field selectors see."""
+    uid: str
+    _wire: bytes | None = field(default=None, repr=False)
+
+    @property
+    def wire(self) -> bytes:
+        """As served, made once."""
+        if self._wire is None:
+            self._wire = with_resource_version(self.data, self.revision)
+        return self._wire
+
+    @property
+    def item(self) -> bytes:
+        """As an item of a typed list: without its kind and apiVersion."""
+        wire = self.wire
+        return b"{" + wire[wire.index(_METADATA) :]
+
+    def parse(self) -> Object:
+        """A fresh object, free to be changed."""
+        obj: Object = orjson.loads(self.wire)
+        return obj
+
+
+def stored(resource: Resource, data: bytes, revision: int) -> Stored:
+    """Read what selectors need out of stored bytes."""
+    obj = orjson.loads(data)
+    metadata = obj["metadata"]
+    return Stored(
+        resource,
+        data,
+        revision,
+        metadata.get("namespace", ""),
+        metadata["name"],
+        metadata.get("labels") or {},
+        selectable_fields(resource, obj),
+        metadata.get("uid", ""),
+    )

@@ -1,0 +1,356 @@
+"""The registry: objects by key, written through the store and read from the watch cache.
+
+It alone speaks to the store. It follows one watch over everything under /registry/ and keeps a cache a
+resource; the watch is a supervised channel: when it breaks it is resumed from the last revision, and when
+that is compacted everything is read again and the difference emitted. Reads that must be current ask the
+store for its revision (batched) and wait until the cache has reached it.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from attrs import define, field
+
+from understudy.actors import (
+    ActorFailed,
+    ActorStopped,
+    AskTimeout,
+    ChannelReader,
+    Context,
+    DeadlineExceeded,
+    Event,
+    Ref,
+    World,
+)
+from understudy.components.machinery.api import ApiServing, Object
+from understudy.components.machinery.errors import ApiError, already_exists, conflict, unavailable
+from understudy.components.machinery.resources import Resource, builtin_resources, for_kind
+from understudy.mailbox import Refusal
+from understudy.raftstore import storage as etcd
+
+from .cacher import Cache, Change
+from .conversion import STORED_AS
+from .encoding import PREFIX, Stored, encode_object, object_store_key, stored
+
+STORE_TIMEOUT_SECONDS = 10.0
+"""How long one request to the store may take."""
+
+FRESH_TIMEOUT_SECONDS = 15.0
+"""How long a current read waits for the cache to catch up with the store."""
+
+CONFLICT_RETRIES_MAX = 20
+"""How often an update without a precondition is computed again because somebody else was faster."""
+
+CREATE_BATCH = 64
+"""Objects that are created in one transaction at bootstrap; a transaction may hold 128 operations."""
+
+WATCH_CAPACITY = 1024
+"""Batches of the store's watch that may wait for the cache."""
+
+
+@define(eq=False)
+class _Batch:
+    """Current reads that share one question to the store."""
+
+    done: Event
+    error: ApiError | None = None
+
+
+@define(eq=False)
+class Registry:
+    """Everything under /registry/."""
+
+    store: Ref[etcd.Storage]
+    world: World
+    revision: int = 0
+    """The cache has seen everything up to here."""
+    store_revision_at_start: int = 0
+    _caches: dict[tuple[str, str], Cache] = field(factory=dict)
+    _views: dict[tuple[str, str], Cache] = field(factory=dict)
+    """Caches by every (group, plural) that shows them; of several versions, one is stored."""
+    _reached: Event = field(init=False)
+    _ready: Event = field(init=False)
+    _context: "Context[ApiServing] | None" = None
+    _next_batch: _Batch | None = None
+    _running_batch: _Batch | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self._reached = self.world.event("cache moved on")
+        self._ready = self.world.event("watch cache filled")
+        for resource in builtin_resources():
+            self.serve(resource)
+
+    # -- resources and caches
+
+    def serve(self, resource: Resource) -> None:
+        """Keep a cache of a resource; of several versions the first one stores."""
+        storage = STORED_AS.get((resource.group, resource.plural), resource)
+        key = (storage.group, storage.plural)
+        if key not in self._caches and {"create", "get"} <= resource.verbs:
+            self._caches[key] = Cache(storage, self.revision, self.revision)
+        if key in self._caches:
+            self._views[resource.group, resource.plural] = self._caches[key]
+
+    def storage_version(self, resource: Resource) -> Resource:
+        """The version in which objects of that resource are stored."""
+        return self.cache(resource).resource
+
+    def cache(self, resource: Resource) -> Cache:
+        """The cache of a resource. Raises KeyError when it is not kept in the store."""
+        return self._views[resource.group, resource.plural]
+
+    def is_stored(self, resource: Resource) -> bool:
+        """Whether objects of that resource are kept at all (reviews, for instance, are not)."""
+        return (resource.group, resource.plural) in self._views
+
+    def caches(self) -> list[Cache]:
+        """Every cache."""
+        return list(self._caches.values())
+
+    def _cache_of_key(self, key: bytes) -> Cache | None:
+        parts = key[len(PREFIX) :].decode().split("/", 2)
+        cache = self._caches.get(("", parts[0]))
+        return cache if cache is not None else self._caches.get((parts[0], parts[1]))
+
+    # -- following the store
+
+    async def ready(self) -> None:
+        """Return once the caches were filled."""
+        await self._ready.wait()
+
+    async def follow(self, context: Context[ApiServing]) -> None:
+        """Fill the caches and keep them in step until cancelled."""
+        self._context = context
+        failures = 0
+        while True:
+            try:
+                if not self._ready.is_set():
+                    await self._read_everything()
+                    self._ready.set()
+                async for batch in await self._open_watch(context):
+                    self._take_in(batch)
+                    failures = 0
+            except etcd.Compacted:
+                await self._read_everything()
+            except (etcd.StorageError, AskTimeout, ActorStopped, ActorFailed):
+                failures += 1
+                await self.world.sleep(min(2.0, 0.02 * 2.0**failures), "store watch back-off")
+
+    async def _open_watch(self, context: Context[ApiServing]) -> ChannelReader[etcd.WatchBatch]:
+        writer, reader = context.channel("store watch", WATCH_CAPACITY)
+        watch = etcd.Watch(
+            PREFIX, etcd.prefix_end(PREFIX), self.revision + 1, prev_kv=False, progress_notify=True
+        )
+        await self.store.ask(etcd.OpenWatch(watch, writer), STORE_TIMEOUT_SECONDS)
+        return reader
+
+    async def _read_everything(self) -> None:
+        """Bring the caches to what the store holds now, as changes at its revision."""
+        reply = await self.store.ask(etcd.Range(PREFIX, etcd.prefix_end(PREFIX)), STORE_TIMEOUT_SECONDS)
+        there: set[tuple[Cache, tuple[str, str]]] = set()
+        for kv in reply.kvs:
+            cache = self._cache_of_key(kv.key)
+            if cache is None:
+                continue
+            entry = stored(cache.resource, kv.value, kv.mod_revision)
+            there.add((cache, (entry.namespace, entry.name)))
+            known = cache.get(entry.namespace, entry.name)
+            if known is None or known.revision != entry.revision:
+                cache.apply(Change(max(cache.revision, entry.revision), known, entry))
+        for cache in self._caches.values():
+            for key, entry in list(cache.objects.items()):
+                if (cache, key) not in there:
+                    cache.apply(Change(reply.revision, entry, None, _at(entry, reply.revision)))
+            # What happened between the last revision seen and now is not known event by event.
+            cache.oldest = cache.revision = reply.revision
+        self._move_on(reply.revision)
+
+    def _take_in(self, batch: etcd.WatchBatch) -> None:
+        for event in batch.events:
+            cache = self._cache_of_key(event.kv.key)
+            if cache is None:
+                continue
+            revision = event.kv.mod_revision
+            if event.type == "PUT":
+                entry = stored(cache.resource, event.kv.value, revision)
+                cache.apply(Change(revision, cache.get(entry.namespace, entry.name), entry))
+            else:
+                old = self._by_key(cache, event.kv.key)
+                if old is not None:
+                    cache.apply(Change(revision, old, None, _at(old, revision)))
+        self._move_on(batch.revision)
+
+    def _by_key(self, cache: Cache, key: bytes) -> Stored | None:
+        parts = key.decode().rsplit("/", 2)
+        return cache.get(parts[1] if cache.resource.namespaced else "", parts[2])
+
+    def _move_on(self, revision: int) -> None:
+        self.revision = max(self.revision, revision)
+        if self.store_revision_at_start == 0:
+            self.store_revision_at_start = self.revision
+        reached, self._reached = self._reached, self.world.event("cache moved on")
+        reached.set()
+
+    async def reach(self, revision: int, timeout_seconds: float = FRESH_TIMEOUT_SECONDS) -> None:
+        """Wait until the cache has seen `revision`. Raises DeadlineExceeded."""
+        if self.revision >= revision:
+            return
+        with self.world.deadline(timeout_seconds):
+            while self.revision < revision:
+                await self._reached.wait()
+
+    async def fresh(self) -> None:
+        """Wait until the cache has seen everything that was written before this call.
+
+        Calls that wait together share one question to the store: each joins the batch that has not been
+        sent yet, so its question is asked after its call.
+        """
+        batch = self._next_batch
+        if batch is None:
+            batch = self._next_batch = _Batch(self.world.event("fresh read"))
+            assert self._context is not None, "the registry does not follow the store yet"
+            self._context.start_soon(self._ask_revision, batch, name="fresh read")
+        await batch.done.wait()
+        if batch.error is not None:
+            raise batch.error
+
+    async def _ask_revision(self, batch: _Batch) -> None:
+        if self._running_batch is not None:
+            await self._running_batch.done.wait()
+        self._running_batch, self._next_batch = batch, None
+        try:
+            reply = await self._ask(etcd.Range(PREFIX, count_only=True))
+            await self.reach(reply.revision)
+        except ApiError as error:
+            batch.error = error
+        except DeadlineExceeded:
+            batch.error = unavailable("the watch cache has not caught up with the store")
+        finally:
+            self._running_batch = None
+            batch.done.set()
+
+    async def _ask(self, range_: etcd.Range) -> etcd.RangeReply:
+        try:
+            return await self.store.ask(range_, STORE_TIMEOUT_SECONDS)
+        except Refusal as error:
+            raise store_error(error) from error
+
+    async def _commit(self, txn: etcd.Txn) -> etcd.TxnReply:
+        try:
+            return await self.store.ask(txn, STORE_TIMEOUT_SECONDS)
+        except Refusal as error:
+            raise store_error(error) from error
+
+    # -- writing
+
+    async def create(self, resource: Resource, obj: Object) -> Stored:
+        """Store a new object. Raises ApiError 409 AlreadyExists."""
+        data = encode_object(obj)
+        name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
+        key = object_store_key(resource, namespace, name)
+        reply = await self._commit(
+            etcd.Txn((etcd.Compare(key, "create", "=", 0),), (etcd.Put(key, data),), ())
+        )
+        if not reply.succeeded:
+            raise already_exists(resource.group, resource.plural, name)
+        return stored(resource, data, reply.revision)
+
+    async def create_missing(self, objects: Sequence[Object]) -> int:
+        """Store those objects, in stored versions, that are not there yet; the revision at which all are."""
+        revision = self.revision
+        for start in range(0, len(objects), CREATE_BATCH):
+            creations = []
+            for obj in objects[start : start + CREATE_BATCH]:
+                resource = for_kind(obj["apiVersion"], obj["kind"])
+                assert resource is not None and self.storage_version(resource) == resource, obj["kind"]
+                metadata = obj["metadata"]
+                key = object_store_key(resource, metadata.get("namespace", ""), metadata["name"])
+                absent = (etcd.Compare(key, "create", "=", 0),)
+                creations.append(etcd.Txn(absent, (etcd.Put(key, encode_object(obj)),), ()))
+            revision = (await self._commit(etcd.Txn((), tuple(creations), ()))).revision
+        return revision
+
+    async def replace(self, current: Stored, obj: Object) -> Stored | None:
+        """Store `obj` in place of exactly `current`; None when that is no longer what is stored.
+
+        An object that did not change is not written, and keeps its resourceVersion.
+        """
+        data = encode_object(obj)
+        if data == current.data:
+            return current
+        key = object_store_key(current.resource, current.namespace, current.name)
+        reply = await self._commit(
+            etcd.Txn((etcd.Compare(key, "mod", "=", current.revision),), (etcd.Put(key, data),), ())
+        )
+        return stored(current.resource, data, reply.revision) if reply.succeeded else None
+
+    async def remove(self, current: Stored) -> Stored | None:
+        """Delete exactly `current`; its last state, at the deletion's revision, or None if it had changed."""
+        key = object_store_key(current.resource, current.namespace, current.name)
+        reply = await self._commit(
+            etcd.Txn((etcd.Compare(key, "mod", "=", current.revision),), (etcd.DeleteRange(key),), ())
+        )
+        return _at(current, reply.revision) if reply.succeeded else None
+
+    async def live(self, resource: Resource, namespace: str, name: str) -> Stored | None:
+        """The object as the store holds it now."""
+        reply = await self._ask(etcd.Range(object_store_key(resource, namespace, name)))
+        if not reply.kvs:
+            return None
+        return stored(self.storage_version(resource), reply.kvs[0].value, reply.kvs[0].mod_revision)
+
+    async def attempt(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        change: Callable[[Stored | None], Awaitable[Stored | None]],
+    ) -> Stored:
+        """Read, change and write until nobody was in between.
+
+        `change` gets the current state and returns what it stored, or None when it was beaten. It may first
+        see a stale state from the cache; a refusal based on one is checked against the live state.
+        """
+        current = self.cache(resource).get(namespace, name)
+        live = False
+        for _ in range(CONFLICT_RETRIES_MAX):
+            try:
+                result = await change(current)
+            except ApiError:
+                if live:
+                    raise
+                fresh = await self.live(resource, namespace, name)
+                live = True
+                if (fresh and fresh.revision) == (current and current.revision):
+                    raise
+                current = fresh
+                continue
+            if result is not None:
+                return result
+            current = await self.live(resource, namespace, name)
+            live = True
+        raise conflict(
+            resource.group,
+            resource.plural,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+
+
+def _at(entry: Stored, revision: int) -> Stored:
+    return Stored(
+        entry.resource,
+        entry.data,
+        revision,
+        entry.namespace,
+        entry.name,
+        entry.labels,
+        entry.fields,
+        entry.uid,
+    )
+
+
+def store_error(error: Refusal) -> ApiError:
+    """What a client is told when the store refuses."""
+    if isinstance(error, etcd.RequestTooLarge):
+        return ApiError(413, "RequestEntityTooLarge", f"etcdserver: {error}")
+    return unavailable(f"etcdserver: {error}")

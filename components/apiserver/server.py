@@ -1,0 +1,369 @@
+"""The API server actor: one request in, one answer out, through authentication, authorization and admission.
+
+Every request is handled in a task of its own, so that a slow one never holds up others. The state is the
+registry's caches and the allocators; both are rebuilt from the store at start.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import orjson
+from attrs import field, frozen
+
+from understudy.actors import Actor, DeadlineExceeded, Ref, handles
+from understudy.components.boundary import kubelet_api as kubelet
+from understudy.components.boundary import podnet
+from understudy.components.machinery import discovery
+from understudy.components.machinery.api import BODY_BYTES_MAX, ApiRequest, ApiResponse, ApiServing, Object
+from understudy.components.machinery.defaults import apply_defaults
+from understudy.components.machinery.errors import (
+    ApiError,
+    bad_request,
+    forbidden,
+    internal_error,
+    method_not_allowed,
+    no_such_path,
+    timeout,
+    too_large,
+)
+from understudy.components.machinery.openapi import openapi_v3_document, openapi_v3_hash, openapi_v3_index
+from understudy.components.machinery.resources import BINDINGS, PODS, SERVICES, for_kind, lookup, subresource
+from understudy.components.machinery.schema import schema_for
+from understudy.components.machinery.strategy import strategy_for
+from understudy.raftstore import storage as etcd
+
+from . import version
+from .admission import Admission
+from .allocators import ServiceAllocators
+from .authentication import Authenticator, StaticToken
+from .authorization import AccessAttributes, Authorizer
+from .bootstrap_policy import initial_objects
+from .cacher import Interest
+from .context import RequestContext, UserInfo
+from .deletes import Deletes
+from .negotiation import negotiate
+from .plugins import default_plugins
+from .reads import ANY_SHAPE, get_object, list_objects
+from .registry import STORE_TIMEOUT_SECONDS, Registry
+from .reviews import Reviews
+from .routing import RequestInfo, classify, go_bool
+from .services import ServiceAllocation
+from .subresources import Subresources
+from .watches import open_watch
+from .writes import Writes
+
+log = logging.getLogger("understudy.apiserver")
+
+
+@frozen
+class ApiServerOptions:
+    """Options by kube-apiserver's own names."""
+
+    request_timeout_seconds: float = 60.0
+    """--request-timeout: how long a request that is not a watch may take."""
+    etcd_compaction_interval_seconds: float = 300.0
+    """--etcd-compaction-interval: how often old revisions are forgotten."""
+    event_ttl_seconds: int = 3600
+    """--event-ttl: how long events are kept."""
+    service_cluster_ip_range: str = "10.96.0.0/16"
+    """--service-cluster-ip-range"""
+    static_tokens: tuple[StaticToken, ...] = field(factory=tuple)
+    """--token-auth-file: bearer tokens and whom they stand for."""
+    anonymous_auth: bool = True
+    """--anonymous-auth"""
+    advertise_host: str = "127.0.0.1"
+    """--advertise-address: where the `kubernetes` Service leads to."""
+    advertise_port: int = 6443
+
+
+class _Handler(Protocol):
+    async def __call__(self, context: RequestContext) -> ApiResponse: ...
+
+
+class ApiServer(Actor[ApiServing]):
+    """One API server on one store."""
+
+    def __init__(
+        self,
+        storage: Ref[etcd.Storage],
+        options: ApiServerOptions,
+        kubelet_of: Callable[[str], Ref[kubelet.KubeletServing]],
+        network: Ref[podnet.PodNetwork],
+    ) -> None:
+        self.options = options
+        self._storage = storage
+        self._kubelet_of = kubelet_of
+        self._network = network
+
+    async def on_start(self) -> None:
+        world = self.world
+        self.registry = Registry(self._storage, world)
+        self.context.start_soon(self.registry.follow, self.context, name=f"{self.context.path} watch cache")
+        self.authorizer = Authorizer(self.registry)
+        self.authenticator = Authenticator(
+            self.registry,
+            world,
+            self.authorizer,
+            static_tokens=self.options.static_tokens,
+            anonymous=self.options.anonymous_auth,
+        )
+        self.allocation = ServiceAllocation(world, ServiceAllocators())
+        admission = Admission(default_plugins(world), self.registry)
+        self.writes = Writes(self.registry, admission, self.allocation)
+        self.deletes = Deletes(self.registry, admission, self.allocation)
+        self.subresources = Subresources(
+            self.registry, self.writes, self.deletes, self._kubelet_of, self._network
+        )
+        self.reviews = Reviews(self.authenticator, self.authorizer)
+        await self.registry.ready()
+        await self._bootstrap()
+        for entry in self.registry.cache(SERVICES).list(Interest()):
+            for problem in self.allocation.allocators.hold(entry.parse()):
+                log.warning("service %s/%s: %s", entry.namespace, entry.name, problem)
+        self.context.start_soon(self._compact, name=f"{self.context.path} compaction")
+
+    async def _bootstrap(self) -> None:
+        """Store the objects that every cluster starts with; what is there already stays as it is."""
+        objects = initial_objects(self.world, self.options.advertise_host, self.options.advertise_port)
+        for obj in objects:
+            resource = for_kind(obj["apiVersion"], obj["kind"])
+            assert resource is not None, obj["kind"]
+            obj["metadata"] |= {"uid": self.world.uuid("uids"), "creationTimestamp": self.world.now_text()}
+            apply_defaults(obj)
+            strategy_for(resource).prepare_for_create(obj)
+        await self.registry.reach(await self.registry.create_missing(objects))
+
+    async def _compact(self) -> None:
+        """Forget revisions that are older than one interval."""
+        before = self.registry.revision
+        while True:
+            await self.world.sleep(self.options.etcd_compaction_interval_seconds, "compaction")
+            try:
+                if before > 1:
+                    await self._storage.ask(etcd.Compact(before), STORE_TIMEOUT_SECONDS)
+            except etcd.Compacted:
+                pass  # another API server was first
+            except etcd.StorageError as error:
+                log.warning("compaction at revision %d failed: %s", before, error)
+            before = self.registry.revision
+
+    # -- requests
+
+    @handles(ApiRequest, concurrent=True)
+    async def serve(self, request: ApiRequest) -> ApiResponse:
+        """Answer a request; a refusal is an answer too."""
+        try:
+            return await self._serve(request)
+        except ApiError as error:
+            return _refusal(error)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return _refusal(internal_error(f"{request.method} {request.path} failed; see the server's log"))
+
+    async def _serve(self, request: ApiRequest) -> ApiResponse:
+        info = classify(request)
+        user = await self.authenticator.authenticate(request)
+        if len(request.body) > BODY_BYTES_MAX:
+            raise too_large(BODY_BYTES_MAX)
+        self._authorize(user, info)
+        if not info.is_resource:
+            return self._serve_path(request, info)
+        context = self._context(request, info, user)
+        if info.verb == "watch" or (info.subresource == "log" and request.stream is not None):
+            return await self._dispatch(context)
+        try:
+            with self.world.deadline(self.options.request_timeout_seconds):
+                return await self._dispatch(context)
+        except DeadlineExceeded:
+            raise timeout(
+                f"request did not complete within {self.options.request_timeout_seconds:g}s"
+            ) from None
+
+    def _authorize(self, user: UserInfo, info: RequestInfo) -> None:
+        attributes = AccessAttributes(
+            user=user,
+            verb=info.verb,
+            group=info.group,
+            version=info.version,
+            plural=info.plural,
+            subresource=info.subresource,
+            namespace=info.namespace,
+            name=info.name,
+            path=info.path,
+            is_resource=info.is_resource,
+        )
+        decision = self.authorizer.authorize(attributes)
+        if decision.allowed:
+            return
+        why = f" {decision.reason}" if decision.reason else ""
+        if not info.is_resource:
+            raise ApiError(
+                403,
+                "Forbidden",
+                f'forbidden: User "{user.name}" cannot {info.verb} path "{info.path}"{why}',
+                {},
+            )
+        what = f"{info.plural}/{info.subresource}" if info.subresource else info.plural
+        scope = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
+        raise forbidden(
+            info.group,
+            info.plural,
+            info.name,
+            f'User "{user.name}" cannot {info.verb} resource "{what}" in API group "{info.group}"'
+            f" {scope}{why}",
+        )
+
+    def _context(self, request: ApiRequest, info: RequestInfo, user: UserInfo) -> RequestContext:
+        resource = lookup(info.group, info.version, info.plural)
+        if resource is None:
+            raise no_such_path()
+        if resource.namespaced and not info.namespace and info.name and info.verb != "watch":
+            raise no_such_path()
+        below = None
+        if info.subresource:
+            below = subresource(resource, info.subresource)
+            if below is None:
+                raise no_such_path()
+        return RequestContext(
+            request,
+            info,
+            user,
+            resource,
+            strategy_for(resource),
+            schema_for(resource.api_version, resource.kind),
+            self.world.now_text(),
+            below,
+        )
+
+    async def _dispatch(self, context: RequestContext) -> ApiResponse:
+        info = context.info
+        if info.subresource:
+            return await self._dispatch_subresource(context)
+        resource = context.resource
+        if resource == BINDINGS:
+            if info.verb != "create":
+                raise method_not_allowed()
+            return await self.subresources.bind(context, "")
+        if not self.registry.is_stored(resource):
+            if self.reviews.handles(resource) and info.verb == "create":
+                return await self.reviews.serve(context)
+            if resource.plural == "componentstatuses" and info.verb in ("get", "list"):
+                return version.component_statuses(context)
+            raise method_not_allowed()
+        if info.verb not in resource.verbs and not (info.verb == "watch" and "watch" in resource.verbs):
+            raise method_not_allowed()
+        if info.verb == "watch":
+            return await self._watch(context)
+        if info.verb == "create" and resource.namespaced and not info.namespace:
+            raise bad_request("an empty namespace may not be set during creation")
+        handlers: dict[str, _Handler] = {
+            "create": self.writes.create,
+            "update": self.writes.update,
+            "patch": self.writes.patch,
+            "delete": self.deletes.delete,
+            "deletecollection": self.deletes.delete_collection,
+        }
+        if info.verb == "get":
+            return await get_object(self.registry, context)
+        if info.verb == "list":
+            return await list_objects(self.registry, context)
+        handler = handlers.get(info.verb)
+        if handler is None:
+            raise method_not_allowed()
+        return await handler(context)
+
+    async def _watch(self, context: RequestContext) -> ApiResponse:
+        pretty = go_bool(context.request.parameter("pretty"))
+        rendering = negotiate(
+            context.request.header("accept"), shapes=ANY_SHAPE, pretty=pretty, streaming=True
+        )
+        stream = context.request.stream
+        if stream is None:
+            raise bad_request("a watch needs a transport that can stream")
+        self.context.adopt(stream)
+        return await open_watch(self.registry, context, rendering, stream, self.context.start_soon)
+
+    async def _dispatch_subresource(self, context: RequestContext) -> ApiResponse:
+        info, resource, below = context.info, context.resource, context.subresource
+        assert below is not None
+        name = info.subresource
+        if name == "proxy":
+            return await self.subresources.proxy(context)
+        if info.verb not in below.verbs and not (
+            info.verb == "get" and name in ("exec", "attach", "portforward")
+        ):
+            raise method_not_allowed()
+        if name == "scale":
+            return await self.subresources.scale(context)
+        if resource == PODS:
+            if name == "binding":
+                return await self.subresources.bind(context, info.name)
+            if name == "eviction":
+                return await self.subresources.evict(context)
+            if name == "log":
+                return await self.subresources.log(context, self.context.channel)
+            if session:
+                return await self.subresources.session(context)
+        if name == "token":
+            return await self.reviews.token(context)
+        if below.kind != resource.kind:
+            raise method_not_allowed(
+                f"{resource.plural}/{name} is not served by this version of Understudy yet"
+            )
+        if info.verb == "get":
+            return await get_object(self.registry, context)
+        if info.verb == "update":
+            return await self.writes.update(context)
+        if info.verb == "patch":
+            return await self.writes.patch(context)
+        raise method_not_allowed()
+
+    # -- paths that are no resources
+
+    def _serve_path(self, request: ApiRequest, info: RequestInfo) -> ApiResponse:
+        path = info.path.rstrip("/") or "/"
+        if request.method not in ("GET", "HEAD"):
+            raise no_such_path() if path.startswith("/api") else method_not_allowed()
+        address = f"{self.options.advertise_host}:{self.options.advertise_port}"
+        found = discovery.discovery(path, request.header("accept") or "", server_address=address)
+        if found is not None:
+            content_type, document = found
+            body = document if isinstance(document, bytes) else orjson.dumps(document)
+            return ApiResponse(200, (("content-type", content_type),), body)
+        if path == "/version":
+            return _json(version.VERSION)
+        if path.split("/")[1] in ("healthz", "livez", "readyz"):
+            return self._health(request, path)
+        if path == "/openapi/v3":
+            return _json(openapi_v3_index())
+        if path.startswith("/openapi/v3/"):
+            document = openapi_v3_document(path.removeprefix("/openapi/v3/"))
+            if document is not None:
+                tag = openapi_v3_hash(path.removeprefix("/openapi/v3/"))
+                return ApiResponse(
+                    200, (("content-type", "application/json"), ("etag", f'"{tag}"')), document
+                )
+        if path == "/":
+            return _json({"paths": version.PATHS})
+        raise no_such_path()
+
+    def _health(self, request: ApiRequest, path: str) -> ApiResponse:
+        """Healthy means: the watch cache follows the store."""
+        checks = ("ping", "etcd", "watch-cache")
+        kind, _, which = path.lstrip("/").partition("/")
+        if which and which not in checks:
+            raise no_such_path()
+        text = "ok"
+        if go_bool(request.parameter("verbose")):
+            text = "".join(f"[+]{check} ok\n" for check in checks) + f"{kind} check passed\n"
+        return ApiResponse(200, (("content-type", "text/plain; charset=utf-8"),), text.encode())
+
+
+def _json(value: Object) -> ApiResponse:
+    return ApiResponse(200, (("content-type", "application/json"),), orjson.dumps(value))
+
+
+def _refusal(error: ApiError) -> ApiResponse:
+    found = (("content-type", "application/json"), *error.headers)
+    return ApiResponse(error.code, found, orjson.dumps(error.status))
