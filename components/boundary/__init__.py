@@ -5,6 +5,7 @@
 `podnet`       the network that pods and nodes talk over: HTTP, TCP and gRPC health to an address
 `kubelet_api`  what a node serves to the API server: container logs
 `dataplane`    service dataplane: one desired set of rules per node, replaced as a whole
+`name_server`  the cluster's DNS, as resolvers ask it
 `dns_upstream` name servers beyond the cluster
 `ipam`         address blocks for nodes and addresses for sandboxes: what network plugins have in common
 

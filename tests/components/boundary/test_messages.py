@@ -8,10 +8,10 @@ from types import ModuleType
 import attrs
 import pytest
 
-from understudy.components.boundary import cni, cri, dataplane, dns_upstream, kubelet_api, podnet
+from understudy.components.boundary import cni, cri, dataplane, dns_upstream, kubelet_api, name_server, podnet
 from understudy.mailbox import decode, encode
 
-MODULES = (cri, cni, dataplane, dns_upstream, kubelet_api, podnet)
+MODULES = (cri, cni, dataplane, dns_upstream, kubelet_api, name_server, podnet)
 
 
 def message_classes(module: ModuleType) -> Iterator[type]:
@@ -71,6 +71,7 @@ SAMPLES = [
         ),
         7,
     ),
+    name_server.Query(b"\x00\x01"),
     dns_upstream.Exchange(b"\x00\x01", "tcp"),
     dataplane.Verdict(
         dataplane.Action.FORWARD, "10.244.0.2", 80, dataplane.ServicePortName("default", "web")

@@ -94,6 +94,14 @@ def test_a_headless_service_names_its_ready_endpoints(zone: Zone) -> None:
     assert ask(zone, "empty.default.svc") == NXDOMAIN
 
 
+def test_an_address_in_two_slices_keeps_its_name_when_one_goes(zone: Zone) -> None:
+    zone.set_slice(a_slice("db", endpoint("10.0.0.1", hostname="db-0"), name="db-2"))
+    zone.remove_slice("default", "db-1")
+    assert data(ask(zone, "1.0.0.10.in-addr.arpa.", "PTR")) == ["db-0.db.default.svc.cluster.local"]
+    zone.remove_slice("default", "db-2")
+    assert zone.lookup(parse_name("1.0.0.10.in-addr.arpa"), "PTR") is None
+
+
 def test_external_names_are_followed_inside_and_handed_on_outside(zone: Zone) -> None:
     outside = ask(zone, "out.default.svc")
     assert (data(outside), outside.outside) == (["example.org"], ("example", "org"))
