@@ -17,10 +17,19 @@ from understudy.components.machinery.errors import ApiError, FieldError, Object,
 from understudy.components.machinery.go_text import cannot_unmarshal, go_text
 from understudy.components.machinery.strategic_patch import strategic_merge_patch
 
-__all__ = ["MAX_OPERATIONS", "invalid_patch", "json_patch", "merge_patch", "strategic_merge_patch"]
+__all__ = [
+    "MAX_COPIED_BYTES",
+    "MAX_OPERATIONS",
+    "invalid_patch",
+    "json_patch",
+    "merge_patch",
+    "strategic_merge_patch",
+]
 
 MAX_OPERATIONS: Final = 10_000
 """Operations in one JSON patch; more are refused with 413."""
+MAX_COPIED_BYTES: Final = 3 * 1024 * 1024
+"""What the `copy` operations of one patch may add, as JSON: without it, a few dozen could fill the memory."""
 
 
 class _DoesNotApply(Exception):
@@ -40,6 +49,7 @@ def json_patch(doc: Object, operations: Any) -> Object:
         message = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
         raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: {message}")
     result: Object = _copied(doc)
+    copied_bytes = 0
     for operation in operations:
         if not isinstance(operation, dict):
             raise bad_request(cannot_unmarshal(operation, "handlers.jsonPatchOp"))
@@ -47,7 +57,9 @@ def json_patch(doc: Object, operations: Any) -> Object:
             if operation.get(name) is not None and not isinstance(operation[name], str):
                 raise bad_request(cannot_unmarshal(operation[name], "string"))
         try:
-            _perform(result, operation)
+            copied_bytes += _perform(result, operation)
+            if copied_bytes > MAX_COPIED_BYTES:
+                raise _DoesNotApply
         except _DoesNotApply:
             raise ApiError(
                 422, "Invalid", "the server rejected our request due to an error in our request", {}
@@ -95,7 +107,9 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _perform(doc: Object, operation: Object) -> None:
+def _perform(doc: Object, operation: Object) -> int:
+    """Does one operation; returns the bytes of JSON it copied."""
+    copied = b""
     path = operation.get("path")
     if path is None:
         raise _DoesNotApply
@@ -120,15 +134,16 @@ def _perform(doc: Object, operation: Object) -> None:
             _add(container, key, value)
         case "copy":
             container, key = _locate(doc, operation.get("from"))
-            value = _copied(_get(container, key))
+            copied = orjson.dumps(_get(container, key))
             container, key = _locate(doc, path)
-            _add(container, key, value)
+            _add(container, key, orjson.loads(copied))
         case "test":
             container, key = _locate(doc, path)
             if not _same(_get(container, key), operation.get("value")):
                 raise _DoesNotApply
         case _:
             raise _DoesNotApply
+    return len(copied)
 
 
 def _locate(doc: Object, pointer: str | None) -> tuple[Any, str]:

@@ -8,6 +8,7 @@ Objects are in served-version form. The server holds them as structs, so that so
 if only with their zero value (`Schema.zero`; a few lists as null): absent and zero are the same here.
 """
 
+from collections import Counter
 from typing import Any, Final
 
 import orjson
@@ -348,7 +349,8 @@ def _merge_elements(schema: Schema, live: list[Any], applied: list[Any]) -> list
     item_schema = schema.item or _UNDECLARED
     ours = [step_of(schema, item) for item in live]
     theirs = [step_of(schema, item) for item in applied]
-    by_ours = {step: item for step, item in zip(ours, live, strict=True) if ours.count(step) == 1}
+    times = Counter(ours)
+    by_ours = {step: item for step, item in zip(ours, live, strict=True) if times[step] == 1}
     by_theirs = dict(zip(theirs, applied, strict=True))
     known = set(ours)
     shared = iter([step for step in theirs if step in known])

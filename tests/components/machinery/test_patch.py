@@ -185,6 +185,13 @@ def test_json_patch_leniencies_of_the_server() -> None:
     assert caught.value.code == 413
 
 
+def test_json_patch_cannot_grow_without_bound() -> None:
+    doubling = [{"op": "copy", "from": "/a", "path": "/a/-"}] * 60
+    with pytest.raises(ApiError) as caught:
+        json_patch({"a": ["x" * 1000]}, doubling)
+    assert caught.value.code == 422
+
+
 POD = Schema(
     type="object",
     fields={
