@@ -22,6 +22,7 @@ from understudy.components.machinery.schema import Schema
 
 MAX_UPDATE_MANAGERS: Final = 10
 """More owners by Update than this, and the oldest are joined into one, `ancient-changes`."""
+MANAGER_NAME_BYTES: Final = 128
 ANCIENT_CHANGES: Final = "ancient-changes"
 
 SERVER_OWNED: Final = field_set.of_paths(
@@ -122,6 +123,23 @@ def track_update(
     identity = Identity(manager or "unknown", "Update", version, subresource)
     managers = update_managers(schema, live or {}, new, managers, identity, time, reset, convert)
     return encode(_capped(managers))
+
+
+def field_manager(parameter: str, user_agent: str) -> str:
+    """The name of the manager of a request: its `fieldManager`, or the program in its User-Agent.
+
+    Of the latter the printable characters before the first slash, as many as 128 bytes hold. Empty is
+    possible; tracking calls that manager `unknown`.
+    """
+    if parameter:
+        return parameter
+    name = ""
+    for character in user_agent.split("/", 1)[0]:
+        if character.isprintable():
+            if len((name + character).encode()) > MANAGER_NAME_BYTES:
+                break
+            name += character
+    return name
 
 
 def default_reset(kind: str, subresource: str) -> FieldSet:

@@ -287,6 +287,15 @@ def test_a_configuration_that_does_not_fit(spec: Object, words: str) -> None:
     assert words in caught.value.message
 
 
+def test_a_manager_is_named_by_parameter_or_program() -> None:
+    assert managed_fields.field_manager("me", "kubectl/v1") == "me"
+    assert managed_fields.field_manager("", "kubectl/v1.36 (linux)") == "kubectl"
+    assert managed_fields.field_manager("", "a\tb\x00/1") == "ab"
+    assert managed_fields.field_manager("", "é" * 100) == "é" * 64
+    entries = track_update(KIND, None, thing({"text": "a"}), managed_fields.field_manager("", ""), time="1")
+    assert entries[0]["manager"] == "unknown"
+
+
 def test_managed_fields_cannot_be_applied() -> None:
     with pytest.raises(ApiError, match="must be nil") as caught:
         apply(KIND, None, thing({}, managedFields=[]), "m", time="1")

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
-from understudy.components.machinery import field_set, scale_ownership
+from understudy.components.machinery import field_set, managed_fields, scale_ownership
 from understudy.components.machinery.apply import apply
 from understudy.components.machinery.decoding import prune_unknown
 from understudy.components.machinery.defaults import apply_defaults
@@ -74,7 +74,9 @@ def _one(exchange: dict[str, Any], stored: dict[str, Any]) -> Iterator[Write]:
             identifier=exchange["id"],
             method=request["method"],
             content_type=headers.get("content-type", "").split(";")[0],
-            manager=query.get("fieldManager") or headers.get("user-agent", "golden/1.0").split("/")[0][:128],
+            manager=managed_fields.field_manager(
+                query.get("fieldManager", ""), headers.get("user-agent", "golden/1.0")
+            ),
             force=query.get("force") == "true",
             subresource=subresource,
             before=None if request["method"] == "POST" else stored.get(key),
