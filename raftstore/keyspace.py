@@ -3,7 +3,7 @@
 Values are shared: a history, an event, a reply and a snapshot refer to the same `KeyValue`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from attrs import define, field
 from sortedcontainers import SortedList
@@ -82,6 +82,13 @@ class KeySpace:
         if len(self.dead):
             keys.sort()
         return [pair for key in keys if (pair := self.at(key, revision)) is not None]
+
+    def fill(self, pairs: Collection[KeyValue]) -> None:
+        """Put many keys into an empty key space at once."""
+        assert not self.histories, len(self.histories)
+        self.histories = {pair.key: [pair] for pair in pairs}
+        self.live = SortedList(self.histories)
+        self.size_bytes = sum(len(pair.key) + len(pair.value) for pair in pairs)
 
     def append(self, entry: KeyValue) -> None:
         """The key's new state: a put, or a deletion of a key that is there."""

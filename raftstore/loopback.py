@@ -12,43 +12,16 @@ from random import Random
 from attrs import define, field
 
 from understudy.raftstore.confchange import ConfigurationChange
-from understudy.raftstore.messages import Entry, HardState, Message, ReadToken, Snapshot
+from understudy.raftstore.memberlog import VolatileLog
+from understudy.raftstore.messages import Entry, Message, ReadToken, Snapshot
 from understudy.raftstore.options import RaftOptions
 from understudy.raftstore.raft import Raft
 from understudy.raftstore.ready import PersistentState, Ready, Role
 
 
 @define
-class Disk:
-    """What a member has made durable. It outlives the member."""
-
-    hard_state: HardState
-    snapshot: Snapshot
-    entries: list[Entry] = field(factory=list)
-
-    def write(self, ready: Ready) -> None:
-        if ready.snapshot is not None:
-            self.snapshot = ready.snapshot
-            self.entries = []
-        if ready.entries:
-            keep = ready.entries[0].index - self.snapshot.index - 1
-            assert 0 <= keep <= len(self.entries), (ready.entries[0], self.snapshot.index, len(self.entries))
-            self.entries[keep:] = ready.entries
-        if ready.hard_state is not None:
-            assert ready.hard_state.term >= self.hard_state.term, (ready.hard_state, self.hard_state)
-            self.hard_state = ready.hard_state
-
-    def compact(self, snapshot: Snapshot) -> None:
-        self.entries = self.entries[snapshot.index - self.snapshot.index :]
-        self.snapshot = snapshot
-
-    def load(self) -> PersistentState:
-        return PersistentState(self.hard_state, self.snapshot, tuple(self.entries))
-
-
-@define
 class Node:
-    disk: Disk
+    disk: VolatileLog
     raft: Raft | None
     """None while the member is down."""
     applied: list[object] = field(factory=list)
@@ -74,8 +47,8 @@ class Loopback:
     def __attrs_post_init__(self) -> None:
         self.nodes = {}
         for member in self.members:
-            state = PersistentState.bootstrap(self.members)
-            self.nodes[member] = Node(Disk(state.hard_state, state.snapshot), None)
+            bootstrap = PersistentState.bootstrap(self.members)
+            self.nodes[member] = Node(VolatileLog.holding(bootstrap), None)
             self.start(member)
 
     # ---------------------------------------------------------------- members
@@ -121,7 +94,7 @@ class Loopback:
         if crash == "before sync":
             self.crash(member)
             return ready
-        node.disk.write(ready)
+        node.disk.store(ready)
         if crash == "after sync":
             self.crash(member)
             return ready
@@ -202,7 +175,7 @@ class Loopback:
         assert term is not None, index
         snapshot = Snapshot(index, term, raft.configuration, tuple(node.applied))
         if index > node.disk.snapshot.index:
-            node.disk.compact(snapshot)
+            node.disk.forget(snapshot)
             raft.compact(snapshot, keep_entries)
         return snapshot
 

@@ -75,9 +75,9 @@ class StoreSnapshot:
     revision: int
     compact_revision: int
     base: tuple[KeyValue, ...]
-    """Every key's pair as of `compact_revision`, ascending by key."""
+    """Every key's pair as of the first revision of `changes`."""
     changes: tuple[tuple[Event, ...], ...]
-    """The events of the revisions compact_revision .. revision."""
+    """The events of the revisions that can still be watched, up to `revision`."""
     leases: tuple[LeaseState, ...]
     next_lease: int
 
@@ -301,7 +301,7 @@ class MvccStore:
 
     def snapshot(self) -> StoreSnapshot:
         floor = self.changes_from
-        base = [pair for key in sorted(self.keys.histories) if (pair := self.keys.at(key, floor)) is not None]
+        base = [pair for key in self.keys.histories if (pair := self.keys.at(key, floor)) is not None]
         return StoreSnapshot(
             revision=self.revision,
             compact_revision=self.compact_revision,
@@ -320,8 +320,7 @@ class MvccStore:
             changes_from=snapshot.revision + 1 - len(snapshot.changes),
             next_lease=snapshot.next_lease,
         )
-        for pair in snapshot.base:
-            store.keys.append(pair)
+        store.keys.fill(snapshot.base)
         for events in snapshot.changes[1:]:
             for event in events:
                 store.keys.append(event.kv)

@@ -52,3 +52,31 @@ class RaftOptions:
             )
         if not 0 < self.candidate_timeout_min_ms < self.candidate_timeout_max_ms:
             raise ValueError("need 0 < candidate_timeout_min_ms < candidate_timeout_max_ms")
+
+
+@frozen
+class MemberOptions:
+    """The knobs of a member's actor."""
+
+    raft: RaftOptions = field(factory=RaftOptions)
+    snapshot_entries: int = field(default=10_000, validator=[instance_of(int), gt(0)])
+    """A snapshot is taken, and the log cut, after so many entries, or as many as there are keys."""
+    keep_entries: int = 1_000
+    """So many entries stay in memory below the snapshot, for followers that lag a little."""
+    lease_retry_seconds: float = 1.0
+    """A revocation that was proposed and did not happen is proposed again after this time."""
+
+
+@frozen
+class GroupOptions:
+    """The knobs of a group and of its router."""
+
+    members: int = field(default=3, validator=[instance_of(int), gt(0)])
+    member: MemberOptions = field(factory=MemberOptions)
+    request_timeout_seconds: float = 4.0
+    """A request is answered within this time, if only with `Unavailable`: below what an ask waits by
+    default."""
+    probe_seconds: float = 0.2
+    """Without news of a leader, some member is asked after this time."""
+    max_request_bytes: int = 1_572_864
+    """The default of etcd's --max-request-bytes."""

@@ -84,6 +84,9 @@ class Raft:
         self._lost_reads: list[ReadToken] = []
         self._election_deadline_ms = 0.0
         self._draw_election_deadline()
+        if self.term == 0 and self.configuration.voters[:1] == (member,):
+            # A group that never had a leader has nobody to wait for: its first member stands at once.
+            self._election_deadline_ms = now_ms
 
     # ------------------------------------------------------------------ time
 
@@ -143,7 +146,9 @@ class Raft:
     def _draw_election_deadline(self) -> None:
         """§5.2: a time drawn anew each time keeps split votes rare."""
         options = self.options
-        if self.role in (Role.PRE_CANDIDATE, Role.CANDIDATE):
+        unheard = self._leader_contact_ms == -math.inf and options.pre_vote
+        if unheard or self.role in (Role.PRE_CANDIDATE, Role.CANDIDATE):
+            # Nobody leads as far as this member can know; and if somebody does, pre-vote protects him.
             low, high = options.candidate_timeout_min_ms, options.candidate_timeout_max_ms
         else:
             low, high = options.election_timeout_min_ms, options.election_timeout_max_ms

@@ -1,0 +1,345 @@
+"""A member of a Raft group as an actor: it drives the core, keeps the log durable and applies it to the
+store.
+
+Handlers only put things into the core; one task, the *driver*, does what comes out of it. However many
+messages came in meanwhile, they share one `Ready`, one write to the log and one message to each of the
+others.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from understudy.actors import Actor, Ref, handles
+from understudy.mailbox import MailboxFull
+from understudy.raftstore.feeds import Feeds
+from understudy.raftstore.machine import Answer, Command, MachineSnapshot, StateMachine, is_write, size_bytes
+from understudy.raftstore.memberlog import MemberLog
+from understudy.raftstore.membership import (
+    HandOver,
+    LeaderNews,
+    Membership,
+    Outcome,
+    Outcomes,
+    Packet,
+    ServeWatch,
+    Submission,
+    Submit,
+)
+from understudy.raftstore.messages import Entry, ReadToken, Snapshot
+from understudy.raftstore.messages import Message as RaftMessage
+from understudy.raftstore.options import MemberOptions
+from understudy.raftstore.raft import Raft
+from understudy.raftstore.ready import NotLeading, ProposalRefused, Ready
+from understudy.raftstore.storage import (
+    LeaseRevoke,
+    NotLeader,
+    Range,
+    RequestProgress,
+    Status,
+    StatusReply,
+    Storage,
+    Unavailable,
+    WatchOpened,
+)
+
+log = logging.getLogger("understudy.raftstore")
+
+ETCD_VERSION = "3.5.21"
+"""The etcd version whose behaviour this is."""
+
+ROUNDING_S = 1e-6
+"""Timers are this late: one that fires a rounding error too early would find nothing due, for ever."""
+
+
+@frozen
+class Waiting:
+    """Somebody waits for an answer."""
+
+    router: Ref[Storage]
+    session: int
+    number: int
+    request: Any
+    term: int = 0
+    """Of a proposal: the term of its entry."""
+
+
+class Member(Actor[Membership]):
+    def __init__(
+        self,
+        member: int,
+        disk: MemberLog,
+        peers: Mapping[int, Ref[Membership]],
+        router: Ref[Storage],
+        options: MemberOptions,
+    ) -> None:
+        """`peers` may be filled later, with every member's ref by its id."""
+        self.member = member
+        self.disk = disk
+        self.peers = peers
+        self.router = router
+        self.options = options
+        self.machine = StateMachine()
+        self._proposals: dict[int, Waiting] = {}
+        """By index of the entry."""
+        self._reads: dict[ReadToken, list[Waiting]] = {}
+        """Reads without an index yet ..."""
+        self._indexed_reads: list[tuple[int, list[Waiting]]] = []
+        """... and those whose index is not applied yet."""
+        self._outcomes: dict[tuple[Ref[Storage], int], list[Outcome]] = {}
+        self._known_leader = (0, 0)
+        self._armed_s = float("inf")
+
+    async def on_start(self) -> None:
+        self._work = self.world.signal(f"{self.context.path} work")
+        random = self.world.rng(f"raft {self.context.path}")
+        persistent = self.disk.load()
+        self.raft = Raft(self.member, persistent, self.options.raft, random, self._now_ms())
+        self.machine.restore(persistent.snapshot.data)
+        self._feeds = Feeds(self.context, self.machine)
+        self.context.start_soon(self._drive)
+        self._work.set()
+
+    def _now_ms(self) -> float:
+        return self.world.monotonic() * 1000.0
+
+    # ---------------------------------------------------------------- what comes in
+
+    @handles(Packet)
+    def on_packet(self, packet: Packet) -> None:
+        self.raft.advance_clock(self._now_ms())
+        for message in packet.messages:
+            self.raft.step(message)
+        self._work.set()
+
+    @handles(Submit)
+    def on_submit(self, submit: Submit) -> None:
+        self.raft.advance_clock(self._now_ms())
+        linearizable: list[Waiting] = []
+        for submission in submit.submissions:
+            request = submission.request
+            waiting = Waiting(submit.to, submit.session, submission.number, request)
+            if is_write(request):
+                self._propose(submit, submission)
+            elif isinstance(request, Status):
+                self._answer(waiting, Answer(reply=self._status()))
+            elif isinstance(request, Range) and request.serializable:
+                self._answer(waiting, self.machine.read(request, self.world.monotonic()))
+            else:
+                linearizable.append(waiting)
+        if linearizable:
+            self._read_index(linearizable)
+        self._work.set()
+
+    def _propose(self, submit: Submit, submission: Submission) -> None:
+        request = submission.request
+        command = Command(submit.session, submission.number, submit.settled, request)
+        try:
+            index = self.raft.propose(command, size_bytes(request))
+        except NotLeading as error:
+            answer = Answer(refusal=NotLeader(error.leader))
+        except ProposalRefused as error:
+            answer = Answer(refusal=Unavailable(error.reason))
+        else:
+            self._proposals[index] = Waiting(
+                submit.to, submit.session, submission.number, request, self.raft.term
+            )
+            return
+        self._answer(Waiting(submit.to, submit.session, submission.number, request), answer)
+
+    def _read_index(self, reads: list[Waiting]) -> None:
+        if self.raft.leadership is None:
+            # A follower could ask for the index too; but leases and watches are the leader's alone.
+            for waiting in reads:
+                self._answer(waiting, Answer(refusal=NotLeader(self.raft.leader)))
+        else:
+            self._reads[self.raft.read_index()] = reads
+
+    @handles(HandOver)
+    def on_hand_over(self, request: HandOver) -> None:
+        self.raft.advance_clock(self._now_ms())
+        try:
+            self.raft.transfer_leadership(request.to)
+        except (NotLeading, ProposalRefused) as error:
+            log.info("member %d does not hand over to %d: %r", self.member, request.to, error)
+        self._work.set()
+
+    @handles(ServeWatch)
+    def on_serve_watch(self, request: ServeWatch) -> WatchOpened:
+        if self.raft.leadership is None:
+            raise NotLeader(self.raft.leader)
+        return self._feeds.open(request.watch, request.to)
+
+    # ---------------------------------------------------------------- the driver
+
+    async def _drive(self) -> None:
+        while True:
+            await self._work.wait()
+            self.raft.tick(self._now_ms())
+            self._end_leases()
+            while not (ready := self.raft.ready()).empty:
+                await self._do(ready)
+            self._follow_leader()
+            self._send_outcomes()
+            self._arm_timer()
+
+    async def _do(self, ready: Ready) -> None:
+        self._send(ready.messages)
+        if ready.hard_state is not None or ready.entries or ready.snapshot is not None:
+            await self.disk.write(ready)
+            self.raft.persisted(ready)
+        self._send(ready.messages_after_sync)
+        if ready.snapshot is not None:
+            self._restore(ready.snapshot)
+        for entry in ready.committed:
+            self._apply(entry)
+        if ready.committed:
+            self.raft.applied(ready.committed[-1].index)
+            await self._compact()
+        for token in ready.lost_reads:
+            for waiting in self._reads.pop(token, ()):
+                self._answer(waiting, Answer(refusal=NotLeader(self.raft.leader)))
+        for state in ready.reads:
+            self._indexed_reads.append((state.index, self._reads.pop(state.token)))
+        self._answer_reads()
+
+    def _send(self, messages: tuple[RaftMessage, ...]) -> None:
+        packets: dict[int, list[RaftMessage]] = {}
+        for message in messages:
+            packets.setdefault(message.to, []).append(message)
+        for member, batch in packets.items():
+            peer = self.peers.get(member)
+            if peer is None:
+                continue
+            try:
+                peer.tell(Packet(tuple(batch)))
+            except MailboxFull:
+                # As good as lost on the way, and the core is made for that.
+                log.warning("member %d: the mailbox of member %d is full", self.member, member)
+
+    def _arm_timer(self) -> None:
+        """Wake the driver when the core is due. A timer that is early does no harm, a late one would."""
+        due_s = self.raft.deadline_ms / 1000.0
+        lease_s = self.machine.clock.next_deadline_s()
+        if lease_s is not None:
+            due_s = min(due_s, lease_s)
+        now_s = self.world.monotonic()
+        if due_s < self._armed_s or self._armed_s <= now_s:
+            self._armed_s = due_s
+            if due_s != float("inf"):
+                delay_s = due_s - now_s + ROUNDING_S
+                self.world.call_later(delay_s, self._work.set, f"{self.context.path} tick")
+
+    # ---------------------------------------------------------------- the state machine
+
+    def _apply(self, entry: Entry) -> None:
+        if entry.kind == "configuration":
+            self.raft.apply_configuration(entry.data)
+            return
+        answer, woken = self.machine.apply(entry)
+        self._feeds.wake(woken)
+        if answer is not None and self.raft.leadership is not None:
+            self.machine.follow_leases(entry.data.request, answer, self.world.monotonic())
+        waiting = self._proposals.pop(entry.index, None)
+        if waiting is not None:
+            if waiting.term != entry.term:
+                # Another leader's entry took its place: it is certain that it was not done.
+                answer = Answer(refusal=NotLeader(self.raft.leader))
+            assert answer is not None, entry
+            self._answer(waiting, answer)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        assert snapshot.data is None or isinstance(snapshot.data, MachineSnapshot), type(snapshot.data)
+        self._feeds.close_all()
+        self.machine.restore(snapshot.data)
+        self.raft.applied(snapshot.index)
+        for index in [index for index in self._proposals if index <= snapshot.index]:
+            # Whether it was done is in the snapshot: the router asks again, and its session tells.
+            self._answer(self._proposals.pop(index), Answer(refusal=NotLeader(self.raft.leader)))
+
+    async def _compact(self) -> None:
+        raft = self.raft
+        covered = raft.log.applied_index - raft.log.snapshot.index
+        # A snapshot costs time in proportion to the keys: let as many entries go by.
+        if covered < max(self.options.snapshot_entries, len(self.machine.store.keys.histories)):
+            return
+        index = raft.log.applied_index
+        term = raft.log.term_at(index)
+        assert term is not None, index
+        snapshot = Snapshot(index, term, raft.configuration, self.machine.snapshot())
+        await self.disk.compact(snapshot)
+        raft.compact(snapshot, self.options.keep_entries)
+
+    def _answer_reads(self) -> None:
+        applied = self.raft.log.applied_index
+        later: list[tuple[int, list[Waiting]]] = []
+        for index, reads in self._indexed_reads:
+            if index > applied:
+                later.append((index, reads))
+                continue
+            for waiting in reads:
+                self._answer(waiting, self.machine.read(waiting.request, self.world.monotonic()))
+                if isinstance(waiting.request, RequestProgress):
+                    self._feeds.wake_all()
+        self._indexed_reads = later
+
+    def _status(self) -> StatusReply:
+        raft, store = self.raft, self.machine.store
+        return StatusReply(
+            revision=store.revision,
+            version=ETCD_VERSION,
+            member=self.member,
+            leader=raft.leader,
+            term=raft.term,
+            commit_index=raft.log.commit_index,
+            applied_index=raft.log.applied_index,
+            compact_revision=store.compact_revision,
+            size_bytes=store.keys.size_bytes,
+        )
+
+    # ---------------------------------------------------------------- leadership and leases
+
+    def _follow_leader(self) -> None:
+        known = (self.raft.term, self.raft.leader)
+        if known == self._known_leader:
+            return
+        led = self._known_leader[1] == self.member
+        self._known_leader = known
+        if self.raft.leadership is not None:
+            self.machine.start_leases(self.world.monotonic())
+        elif led:
+            self.machine.stop_leases()
+            # Whoever watches goes on at the next leader, from the last revision that came.
+            self._feeds.close_all()
+        self._tell_router(self.router, LeaderNews(self.member, *known))
+
+    def _end_leases(self) -> None:
+        if self.raft.leadership is None:
+            return
+        over = self.machine.clock.take_over(self.world.monotonic(), self.options.lease_retry_seconds)
+        for lease in over:
+            request = LeaseRevoke(lease)
+            try:
+                self.raft.propose(Command(0, 0, 0, request), size_bytes(request))
+            except ProposalRefused:
+                return
+
+    # ---------------------------------------------------------------- what goes out
+
+    def _answer(self, waiting: Waiting, answer: Answer) -> None:
+        key = (waiting.router, waiting.session)
+        self._outcomes.setdefault(key, []).append(Outcome(waiting.number, answer))
+
+    def _send_outcomes(self) -> None:
+        outcomes, self._outcomes = self._outcomes, {}
+        for (router, session), batch in outcomes.items():
+            self._tell_router(router, Outcomes(self.member, session, tuple(batch)))
+
+    def _tell_router(self, router: Ref[Storage], message: Outcomes | LeaderNews) -> None:
+        try:
+            router.tell(message)
+        except MailboxFull:
+            # The router's own clock tells its clients that nothing came.
+            log.error("member %d: the router's mailbox is full; %r is lost", self.member, type(message))

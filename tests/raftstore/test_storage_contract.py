@@ -1,0 +1,384 @@
+"""What every store promises behind the Storage contract, in the real and in the simulated world."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from attrs import define
+
+from understudy.actors import Actor, ActorSystem, ChannelReader, RealWorld, Ref, Shuffled, SimWorld, World
+from understudy.raftstore.group import raft_group
+from understudy.raftstore.memory import memory_store
+from understudy.raftstore.storage import (
+    ALL_KEYS_END,
+    Compact,
+    Compacted,
+    Compare,
+    DeleteRange,
+    DuplicateKey,
+    EmptyKey,
+    Event,
+    FutureRevision,
+    HashKV,
+    KeyNotFound,
+    KeyValue,
+    LeaseExists,
+    LeaseGrant,
+    LeaseKeepAlive,
+    LeaseList,
+    LeaseNotFound,
+    LeaseRevoke,
+    LeaseTimeToLive,
+    OpenWatch,
+    Put,
+    Range,
+    RequestProgress,
+    RequestTooLarge,
+    Status,
+    Storage,
+    TooManyOperations,
+    Txn,
+    Watch,
+    WatchBatch,
+    prefix_end,
+)
+
+
+@define
+class Bench:
+    """One store, and what a test needs around it."""
+
+    world: World
+    system: ActorSystem
+    store: Ref[Storage]
+
+    async def watch(self, watch: Watch, capacity: int = 64) -> ChannelReader[WatchBatch]:
+        writer, reader = self.system.own_channel("test watch", capacity)
+        await self.store.ask(OpenWatch(watch, writer))
+        return reader
+
+    async def events(self, reader: ChannelReader[WatchBatch], count: int) -> list[Event]:
+        found: list[Event] = []
+        with self.world.deadline(5.0):
+            while len(found) < count:
+                found.extend((await reader.receive()).events)
+        return found
+
+
+STORES: dict[str, Callable[[], Callable[[], Actor[Storage]]]] = {
+    "memory": memory_store,
+    "raft": raft_group,
+    "raft on three hosts": lambda: raft_group(hosts=("etcd-1", "etcd-2", "etcd-3")),
+}
+
+Scenario = Callable[[Bench], Awaitable[None]]
+
+
+@asynccontextmanager
+async def bench(world: World, store: str) -> AsyncIterator[Bench]:
+    async with ActorSystem.open(world) as system:
+        yield Bench(world, system, system.spawn(STORES[store](), "etcd"))
+
+
+@pytest.fixture(params=["real", "simulated", "shuffled"])
+def world_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=sorted(STORES))
+def play(request: pytest.FixtureRequest, world_kind: str) -> Callable[[Scenario], None]:
+    """Runs a scenario against one store in one world."""
+    store = str(request.param)
+
+    def run(scenario: Scenario) -> None:
+        async def main(world: World) -> None:
+            async with bench(world, store) as b:
+                await scenario(b)
+
+        async def real() -> None:
+            async with RealWorld.open(seed=1) as world:
+                await main(world)
+
+        if world_kind == "real":
+            trio.run(real)
+        else:
+            SimWorld(1, Shuffled(7) if world_kind == "shuffled" else None, turns_max=200_000).run(main)
+
+    return run
+
+
+Play = Callable[[Scenario], None]
+
+
+def test_a_fresh_store_is_empty_and_at_revision_one(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        reply = await b.store.ask(Range(b"\0", ALL_KEYS_END))
+        assert (reply.revision, reply.kvs, reply.count, reply.more) == (1, (), 0, False)
+
+    play(scenario)
+
+
+def test_each_write_is_one_revision_and_counts_the_versions_of_its_key(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        assert (await b.store.ask(Put(b"a", b"1"))).revision == 2
+        assert (await b.store.ask(Put(b"a", b"2", prev_kv=True))).prev_kv == KeyValue(b"a", b"1", 2, 2, 1)
+        assert (await b.store.ask(Put(b"b", b"3"))).revision == 4
+        deleted = await b.store.ask(DeleteRange(b"a", prev_kv=True))
+        assert (deleted.revision, deleted.deleted) == (5, 1)
+        assert deleted.prev_kvs == (KeyValue(b"a", b"2", 2, 3, 2),)
+        assert (await b.store.ask(DeleteRange(b"a"))).revision == 5
+        await b.store.ask(Put(b"a", b"4"))
+        reply = await b.store.ask(Range(b"a"))
+        assert reply.kvs == (KeyValue(b"a", b"4", 6, 6, 1),)
+
+    play(scenario)
+
+
+def test_ranges_are_paged_counted_sorted_and_read_at_past_revisions(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        for number in range(5):
+            await b.store.ask(Put(b"/k/%d" % number, b"%d" % (9 - number)))
+        await b.store.ask(Put(b"/z", b""))
+        end = prefix_end(b"/k/")
+        page = await b.store.ask(Range(b"/k/", end, limit=2))
+        assert [kv.key for kv in page.kvs] == [b"/k/0", b"/k/1"]
+        assert (page.more, page.count, page.revision) == (True, 5, 7)
+        await b.store.ask(DeleteRange(b"/k/3"))
+        rest = await b.store.ask(Range(b"/k/1\0", end, revision=page.revision))
+        assert [kv.key for kv in rest.kvs] == [b"/k/2", b"/k/3", b"/k/4"]
+        assert (rest.more, rest.count, rest.revision) == (False, 3, 8)
+        assert (await b.store.ask(Range(b"/k/", end, count_only=True))).count == 4
+        keys = await b.store.ask(Range(b"/k/", end, keys_only=True, limit=1))
+        assert keys.kvs[0].value == b"" and keys.kvs[0].mod_revision == 2
+        by_value = await b.store.ask(Range(b"/k/", end, sort_order="ascend", sort_target="value", limit=1))
+        assert by_value.kvs[0].key == b"/k/4" and by_value.more
+        new = await b.store.ask(Range(b"/k/", end, min_mod_revision=4))
+        assert [kv.key for kv in new.kvs] == [b"/k/2", b"/k/4"]
+        with pytest.raises(FutureRevision):
+            await b.store.ask(Range(b"/k/", end, revision=99))
+        assert (await b.store.ask(Range(b"/z", serializable=True))).revision <= 8
+
+    play(scenario)
+
+
+def test_a_transaction_is_all_or_nothing_at_one_revision(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        create = Txn((Compare(b"a", "mod", "=", 0),), (Put(b"a", b"1"), Put(b"b", b"1")), (Range(b"a"),))
+        made = await b.store.ask(create)
+        assert (made.succeeded, made.revision) == (True, 2)
+        again = await b.store.ask(create)
+        assert (again.succeeded, again.revision) == (False, 2)
+        found = again.responses[0]
+        assert getattr(found, "kvs", None) == (KeyValue(b"a", b"1", 2, 2, 1),)
+        with pytest.raises(DuplicateKey):
+            await b.store.ask(Txn((), (Put(b"c", b""), Put(b"c", b""))))
+        with pytest.raises(LeaseNotFound):
+            await b.store.ask(Txn((), (Put(b"c", b""), Put(b"d", b"", lease=77))))
+        with pytest.raises(TooManyOperations):
+            await b.store.ask(Txn((), tuple(Put(b"k%d" % n, b"") for n in range(129))))
+        both = Txn((), (Put(b"x", b"1"), Range(b"x"), DeleteRange(b"a", b"c"), Range(b"a", b"z")))
+        reply = await b.store.ask(both)
+        assert reply.revision == 3
+        assert [getattr(r, "count", None) for r in reply.responses] == [None, 1, None, 1]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("compare", "holds"),
+    [
+        (Compare(b"k", "value", "=", b"v"), True),
+        (Compare(b"k", "value", "<", b"w"), True),
+        (Compare(b"k", "version", ">", 1), True),
+        (Compare(b"k", "create", "!=", 2), False),
+        (Compare(b"k", "lease", "=", 0), True),
+        (Compare(b"none", "version", "=", 0), True),
+        (Compare(b"none", "value", "!=", b"v"), False),
+        (Compare(b"k", "mod", ">", 2, range_end=b"m"), False),
+    ],
+)
+def test_guards_of_a_transaction(compare: Compare, holds: bool) -> None:
+    async def main(world: World) -> bool:
+        async with bench(world, "memory") as b:
+            await b.store.ask(Put(b"k", b"v"))
+            await b.store.ask(Put(b"l", b"v"))
+            await b.store.ask(Txn((), (Put(b"l", b"v"),)))
+            await b.store.ask(DeleteRange(b"l"))
+            await b.store.ask(Put(b"l", b"w"))
+            await b.store.ask(Put(b"k", b"v"))
+            if compare.range_end:
+                await b.store.ask(DeleteRange(b"l"))
+                await b.store.ask(Put(b"kk", b""))
+                await b.store.ask(DeleteRange(b"k"))
+                await b.store.ask(Txn((), (Put(b"k", b""),)))
+                return (await b.store.ask(Txn((compare, Compare(b"kk", "mod", "<", 9))))).succeeded
+            return (await b.store.ask(Txn((compare,)))).succeeded
+
+    assert SimWorld(1).run(main) is holds
+
+
+def test_compaction_forgets_the_past_and_nothing_else(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.store.ask(Put(b"a", b"1"))
+        await b.store.ask(Put(b"a", b"2"))
+        await b.store.ask(Put(b"b", b"1"))
+        await b.store.ask(DeleteRange(b"b"))
+        await b.store.ask(Compact(4))
+        with pytest.raises(Compacted) as refused:
+            await b.store.ask(Range(b"a", revision=3))
+        assert refused.value.compact_revision == 4
+        assert (await b.store.ask(Range(b"b", revision=4))).count == 1
+        assert (await b.store.ask(Range(b"a"))).kvs[0].version == 2
+        with pytest.raises(Compacted):
+            await b.store.ask(Compact(4))
+        with pytest.raises(FutureRevision):
+            await b.store.ask(Compact(6))
+
+    play(scenario)
+
+
+def test_a_watch_sees_every_change_of_its_range_once_and_in_order(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.store.ask(Put(b"/a/1", b"old"))
+        await b.store.ask(Put(b"/b/1", b"other"))
+        live = await b.watch(Watch(b"/a/", prefix_end(b"/a/"), prev_kv=True))
+        past = await b.watch(Watch(b"/a/", prefix_end(b"/a/"), start_revision=2))
+        await b.store.ask(Put(b"/a/1", b"new"))
+        await b.store.ask(Txn((), (Put(b"/a/2", b"x"), DeleteRange(b"/a/1"), Put(b"/b/1", b"y"))))
+        seen = await b.events(live, 3)
+        assert [(e.type, e.kv.key, e.kv.mod_revision) for e in seen] == [
+            ("PUT", b"/a/1", 4),
+            ("PUT", b"/a/2", 5),
+            ("DELETE", b"/a/1", 5),
+        ]
+        assert seen[0].prev_kv is not None and seen[0].prev_kv.value == b"old"
+        assert seen[1].prev_kv is None
+        assert seen[2].prev_kv is not None and seen[2].prev_kv.value == b"new"
+        all_of_it = await b.events(past, 4)
+        assert [e.kv.mod_revision for e in all_of_it] == [2, 4, 5, 5]
+        assert all(e.prev_kv is None for e in all_of_it)
+
+    play(scenario)
+
+
+def test_a_watch_filters_waits_for_the_future_and_sends_bookmarks(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        deletes = await b.watch(Watch(b"k", no_put=True))
+        future = await b.watch(Watch(b"k", start_revision=3))
+        other = await b.watch(Watch(b"other", progress_notify=True))
+        await b.store.ask(Put(b"k", b"1"))
+        await b.store.ask(Put(b"k", b"2"))
+        await b.store.ask(DeleteRange(b"k"))
+        assert [e.type for e in await b.events(deletes, 1)] == ["DELETE"]
+        assert [e.kv.mod_revision for e in await b.events(future, 2)] == [3, 4]
+        assert (await b.store.ask(RequestProgress())).revision == 4
+        with b.world.deadline(5.0):
+            assert await other.receive() == WatchBatch(4)
+
+    play(scenario)
+
+
+def test_a_watch_of_a_compacted_past_says_from_where_it_can_start(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        for _ in range(3):
+            await b.store.ask(Put(b"k", b""))
+        await b.store.ask(Compact(3))
+        with pytest.raises(Compacted) as refused:
+            await b.watch(Watch(b"k", start_revision=2))
+        assert refused.value.compact_revision == 3
+        again = await b.watch(Watch(b"k", start_revision=3))
+        assert [e.kv.mod_revision for e in await b.events(again, 2)] == [3, 4]
+        with pytest.raises(EmptyKey):
+            await b.watch(Watch(b""))
+
+    play(scenario)
+
+
+def test_a_reader_that_stays_behind_loses_nothing_and_holds_up_nobody(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        reader = await b.watch(Watch(b"k"), capacity=2)
+        for number in range(50):
+            await b.store.ask(Put(b"k", b"%d" % number))
+        assert [e.kv.value for e in await b.events(reader, 50)] == [b"%d" % n for n in range(50)]
+
+    play(scenario)
+
+
+def test_leases_take_their_keys_with_them(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        lease = (await b.store.ask(LeaseGrant(ttl_s=60))).id
+        assert (await b.store.ask(LeaseGrant(ttl_s=60, id=500))).id == 500
+        with pytest.raises(LeaseExists):
+            await b.store.ask(LeaseGrant(ttl_s=60, id=500))
+        await b.store.ask(Put(b"a", b"", lease=lease))
+        await b.store.ask(Put(b"b", b"", lease=lease))
+        await b.store.ask(Put(b"c", b"", lease=lease))
+        await b.store.ask(Put(b"c", b""))
+        await b.store.ask(Put(b"b", b"x", ignore_lease=True))
+        left = await b.store.ask(LeaseTimeToLive(lease, keys=True))
+        assert left.keys == (b"a", b"b") and 55 < left.ttl_s <= 60
+        assert (await b.store.ask(LeaseList())).ids == tuple(sorted((lease, 500)))
+        before = (await b.store.ask(Range(b"a"))).revision
+        assert (await b.store.ask(LeaseRevoke(lease))).revision == before + 1
+        assert [kv.key for kv in (await b.store.ask(Range(b"\0", ALL_KEYS_END))).kvs] == [b"c"]
+        for request in (LeaseRevoke(lease), LeaseKeepAlive(lease), LeaseTimeToLive(lease)):
+            with pytest.raises(LeaseNotFound):
+                await b.store.ask(request)  # type: ignore[call-overload]
+        with pytest.raises(KeyNotFound):
+            await b.store.ask(Put(b"none", b"", ignore_lease=True))
+
+    play(scenario)
+
+
+def test_what_is_too_large_is_refused(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        with pytest.raises(RequestTooLarge):
+            await b.store.ask(Put(b"k", b"x" * 2_000_000))
+        assert (await b.store.ask(Range(b"k"))).count == 0
+
+    play(scenario)
+
+
+def test_status_and_hash(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.store.ask(Put(b"k", b"v"))
+        status = await b.store.ask(Status())
+        assert status.leader and tuple(map(int, status.version.split("."))) >= (3, 5, 13)
+        one = await b.store.ask(HashKV())
+        await b.store.ask(Put(b"k", b"w"))
+        assert (await b.store.ask(HashKV(revision=2))).hash == one.hash
+        assert (await b.store.ask(HashKV())).hash != one.hash
+
+    play(scenario)
+
+
+def test_a_watch_ends_when_its_reader_is_gone(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        reader = await b.watch(Watch(b"k"))
+        reader.cancel()
+        for _ in range(3):
+            await b.store.ask(Put(b"k", b""))
+        again = await b.watch(Watch(b"k", start_revision=2))
+        assert len(await b.events(again, 3)) == 3
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("store", sorted(STORES))
+def test_leases_end_when_nobody_keeps_them_alive(store: str) -> None:
+    async def main(world: World) -> None:
+        async with bench(world, store) as b:
+            lease = (await b.store.ask(LeaseGrant(ttl_s=5))).id
+            await b.store.ask(Put(b"k", b"", lease=lease))
+            for _ in range(4):
+                await world.sleep(4.0)
+                await b.store.ask(LeaseKeepAlive(lease))
+            assert (await b.store.ask(Range(b"k"))).count == 1
+            await world.sleep(4.5)
+            assert (await b.store.ask(Range(b"k"))).count == 1
+            await world.sleep(1.0)
+            gone = await b.store.ask(Range(b"k"))
+            assert (gone.count, gone.revision) == (0, 3)
+
+    SimWorld(1, turns_max=200_000).run(main)
