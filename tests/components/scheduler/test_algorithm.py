@@ -270,18 +270,27 @@ def test_preemption_takes_the_fewest_and_least_important() -> None:
         node("a", cpu="2"),
         node("b", cpu="2"),
         pods=(
-            (pod("a1", "1", priority=5), "a"),
-            (pod("a2", "1", priority=1), "a"),
-            (pod("b1", "2", priority=5), "b"),
+            (pod("a1", "2", priority=5), "a"),
+            (pod("b1", "1", priority=5), "b"),
+            (pod("b2", "1", priority=1), "b"),
         ),
     )
     decision = decide(cache, pod("p", "1", priority=10))
-    assert (decision.node, decision.nominated_node) == (None, "a")
-    assert [str(victim) for victim in decision.victims] == ["default/a2"]
+    assert (decision.node, decision.nominated_node) == (None, "b")
+    assert [str(victim) for victim in decision.victims] == ["default/b2"]
     assert decision.message == "0/2 nodes are available: 2 Insufficient cpu."
     never = decide(cache, pod("p", "1", priority=10, preemptionPolicy="Never"))
     assert never.nominated_node is None
     assert never.message.endswith("preemption: not eligible due to preemptionPolicy=Never.")
+
+
+def test_preemption_spares_the_pod_that_runs_longer() -> None:
+    def started(name: str, at: str) -> dict[str, Any]:
+        return pod(name, "2", priority=1) | {"status": {"startTime": at}}
+
+    older, newer = started("older", "2026-01-01T00:00:00Z"), started("newer", "2026-01-01T00:00:09Z")
+    cache = cluster(node("a", cpu="2"), node("b", cpu="2"), pods=((older, "a"), (newer, "b")))
+    assert decide(cache, pod("p", "2", priority=10)).nominated_node == "b"
 
 
 def test_room_made_for_a_pod_is_not_given_to_a_lesser_one() -> None:
