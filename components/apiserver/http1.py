@@ -16,7 +16,7 @@ from understudy.components.machinery.api import BODY_BYTES_MAX
 from understudy.components.machinery.errors import ApiError, bad_request, too_large
 
 HEAD_BYTES_MAX = 128 * 1024
-"""Request line and headers together. A service account's token has 1 to 2 kB; a URL carries long selectors."""
+"""Request line and headers together: a token has 1 to 2 kB, a list of selectors more."""
 
 _PHRASES = {
     100: "Continue",

@@ -1,5 +1,7 @@
 """HTTP/1.1 framing: what a connection's bytes mean does not depend on how they were cut."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,7 +63,7 @@ def test_a_request_is_decoded() -> None:
 def test_the_cuts_between_reads_do_not_matter(messages: list[bytes], upgrade: bool, cuts: list[int]) -> None:
     whole = b"".join(messages) + (UPGRADE if upgrade else b"")
     ends = sorted({min(cut, len(whole)) for cut in cuts} | {0, len(whole)})
-    pieces = [whole[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    pieces = [whole[a:b] for a, b in pairwise(ends)]
     assert read(*pieces) == read(whole)
     assert len(read(whole)[0]) == len(messages) + upgrade
 
