@@ -4,6 +4,7 @@ from attrs import define, field, frozen
 
 from understudy.components.machinery.api import ApiRequest
 from understudy.components.machinery.errors import FieldError, bad_request, invalid
+from understudy.components.machinery.managed_fields import field_manager
 from understudy.components.machinery.preparation import Writer
 from understudy.components.machinery.resources import Resource, Subresource
 from understudy.components.machinery.schema import Schema
@@ -70,10 +71,7 @@ class RequestContext:
                     else "should only contain printable characters",
                 )
             )
-        if given:
-            return given
-        agent = self.request.header("user-agent") or "unknown"
-        return agent.split("/", 1)[0].split(" ", 1)[0][:FIELD_MANAGER_LENGTH_MAX]
+        return field_manager(given, self.request.header("user-agent") or "")
 
     def field_validation(self) -> str:
         """Ignore, Warn or Strict."""

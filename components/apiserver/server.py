@@ -290,9 +290,8 @@ class ApiServer(Actor[ApiServing]):
         name = info.subresource
         if name == "proxy":
             return await self.subresources.proxy(context)
-        if info.verb not in below.verbs and not (
-            info.verb == "get" and name in ("exec", "attach", "portforward")
-        ):
+        session = name in ("exec", "attach", "portforward")
+        if info.verb not in below.verbs and not (session and info.verb == "get"):
             raise method_not_allowed()
         if name == "scale":
             return await self.subresources.scale(context)
@@ -338,11 +337,11 @@ class ApiServer(Actor[ApiServing]):
         if path == "/openapi/v3":
             return _json(openapi_v3_index())
         if path.startswith("/openapi/v3/"):
-            document = openapi_v3_document(path.removeprefix("/openapi/v3/"))
-            if document is not None:
+            served = openapi_v3_document(path.removeprefix("/openapi/v3/"))
+            if served is not None:
                 tag = openapi_v3_hash(path.removeprefix("/openapi/v3/"))
                 return ApiResponse(
-                    200, (("content-type", "application/json"), ("etag", f'"{tag}"')), document
+                    200, (("content-type", "application/json"), ("etag", f'"{tag}"')), served
                 )
         if path == "/":
             return _json({"paths": version.PATHS})

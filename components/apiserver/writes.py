@@ -30,7 +30,11 @@ from understudy.components.machinery.names import generate_name
 from understudy.components.machinery.patch import json_patch, merge_patch
 from understudy.components.machinery.schema import Schema
 from understudy.components.machinery.strategic_patch import strategic_merge_patch
-from understudy.components.machinery.validation import validate_create, validate_update
+from understudy.components.machinery.validation import (
+    validate_create,
+    validate_subresource_update,
+    validate_update,
+)
 from understudy.components.machinery.yaml_text import parse_yaml
 
 from .admission import Admission, Attributes, Operation
@@ -204,13 +208,16 @@ class Writes:
                 subresource=info.subresource,
             )
             _set_managed_fields(new, managed)
-        if info.subresource:
+        if info.subresource and info.subresource != "scale":
             context.strategy.prepare_for_subresource_update(info.subresource, new, old, context.writer)
         else:
             context.strategy.prepare_for_update(new, old, context.writer)
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         new = keep_times_if_unchanged(old, new)
-        findings = validate_update(new, old, info.subresource)
+        if info.subresource and info.subresource != "scale":
+            findings = validate_subresource_update(info.subresource, new, old)
+        else:
+            findings = validate_update(new, old)
         if findings:
             raise invalid(resource.group, resource.kind, info.name, findings)
         await self.admission.validate(attributes)
