@@ -65,6 +65,8 @@ class Progress:
     learner: bool = False
     paused: bool = False
     """In PROBE: a message is out, wait for its answer or for the next heartbeat's."""
+    doubtful: bool = False
+    """It lives and lacks something: what was sent to it may be lost, so ask, be it with an empty message."""
     pending_snapshot: int = 0
     """In SNAPSHOT: the index of what is on its way."""
     commit_told: int = 0
@@ -107,6 +109,7 @@ class Progress:
     def _enter(self, state: ProgressState) -> None:
         self.state = state
         self.paused = False
+        self.doubtful = False
         self.pending_snapshot = 0
         self.inflight.clear()
 
@@ -121,6 +124,7 @@ class Progress:
 
     def sent(self, last_index: int, size_bytes: int, entries: int) -> None:
         """A message that ends at `last_index` went out."""
+        self.doubtful = False
         if self.state is ProgressState.REPLICATE:
             if entries:
                 self.next = last_index + 1

@@ -588,6 +588,7 @@ class Raft:
             return
         progress.recently_active = True
         progress.paused = False
+        progress.doubtful = progress.match < self.log.last_index
         if progress.state is ProgressState.REPLICATE:
             # Answers may have been lost: never let a full window stay full.
             if progress.inflight.full:
@@ -651,7 +652,8 @@ class Raft:
             self._send_snapshot(member, progress)
             return False
         probing = progress.state is ProgressState.PROBE
-        if progress.next > log.last_index and progress.commit_told >= log.commit_index and not probing:
+        news = progress.next <= log.last_index or progress.commit_told < log.commit_index
+        if not (news or probing or progress.doubtful):
             return False
         entries: tuple[Entry, ...] = ()
         if progress.next <= log.last_index:

@@ -174,8 +174,8 @@ def test_a_member_that_was_away_long_catches_up_by_snapshot_and_the_log_stays_sh
         await b.write(0)
         away = 1 + (await b.leader()) % 3
         await b.store.ask(StopMember(away))
-        for number in range(1, 200):
-            await b.write(number)
+        for number in range(200):
+            await b.store.ask(Put(b"k", b"%d" % number))
         await b.store.ask(Compact(50))
         await b.store.ask(StartMember(away))
         await b.world.sleep(3.0)
@@ -184,7 +184,7 @@ def test_a_member_that_was_away_long_catches_up_by_snapshot_and_the_log_stays_sh
             cell = b.system._cells[f"/etcd/member-{member}"]
             actor = cell.actor
             log = actor.raft.log  # type: ignore[union-attr]
-            assert len(log.entries) <= 210
+            assert len(log.entries) <= 25 and log.floor_index > 150
             hashes.append(actor.machine.store.hash(HashKV()))  # type: ignore[union-attr]
         assert hashes[0] == hashes[1] == hashes[2]
         # The one that came back can lead.
