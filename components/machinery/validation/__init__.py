@@ -1,7 +1,7 @@
 """Validation: which objects the API server takes, and which changes to them.
 
-All functions take defaulted and prepared objects and return findings, in the order in which a real server reports
-them; an empty list means the object may be stored. `errors.invalid` makes the answer.
+All functions take defaulted and prepared objects and return findings, in the order in which a real server
+reports them; an empty list means the object may be stored. `errors.invalid` makes the answer.
 """
 
 from typing import Any
@@ -9,12 +9,17 @@ from typing import Any
 from understudy.components.machinery.errors import FieldError
 from understudy.components.machinery.names import path_segment
 from understudy.components.machinery.validation import (
+    autoscaling,
     batch,
+    cluster,
     core,
+    grants,
+    networking,
     nodes,
     pods,
     services,
     storage_claims,
+    webhooks,
     workloads,
 )
 from understudy.components.machinery.validation.findings import invalid_all
@@ -31,6 +36,11 @@ _RULES: dict[str, Rules] = {
     **nodes.RULES,
     **workloads.RULES,
     **batch.RULES,
+    **autoscaling.RULES,
+    **networking.RULES,
+    **grants.RULES,
+    **cluster.RULES,
+    **webhooks.RULES,
 }
 _PLAIN = Rules(known_finalizers=False)
 
@@ -94,7 +104,7 @@ def validate_subresource_update(subresource: str, new: Object, old: Object) -> l
 
 
 def _metadata_update(new: Object, old: Object, rules: Rules) -> list[FieldError]:
-    """Findings about metadata, twice: once as of any object, once as of the kind, as the real server gives them."""
+    """Findings about metadata, twice: as of any object and as of the kind; the real server gives both."""
     found = validate_metadata_update(new["metadata"], old["metadata"], known_finalizers=False)
     if rules.validates_metadata and (found or new["metadata"].get("finalizers")):
         found += validate_metadata_update(

@@ -79,7 +79,7 @@ def _config_map(config: Object) -> Findings:
         found += invalid_all(f"binaryData[{key}]", key, names.config_key(key))
         size += len(binary[key]) * 3 // 4
     if size > DATA_MAX_BYTES:
-        found.append(too_long("", f"may not be more than {DATA_MAX_BYTES} bytes"))
+        found.append(too_long("[]", f"may not be more than {DATA_MAX_BYTES} bytes"))
     return found
 
 

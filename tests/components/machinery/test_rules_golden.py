@@ -1,8 +1,8 @@
 """The recorded writes of a real API server, replayed through defaults, strategies and validation.
 
-A small model server stands around the pure functions: a dictionary for the store, and the admission that shows
-in the recorded objects (service account, tolerations, priority, protection finalizers). A scenario passes when
-every exchange has the recorded code, reason, details and object; the wording of messages is free.
+A small model server stands around the pure functions: a dictionary for the store, and the admission that
+shows in the recorded objects (service account, tolerations, priority, protection finalizers). A scenario passes
+when every exchange has the recorded code, reason, details and object; the wording of messages is free.
 
 `python tests/components/machinery/test_rules_golden.py [-v] [text]` counts and shows what fails.
 """
@@ -247,6 +247,8 @@ class ModelServer:
 
     def create(self, resource: Resource, namespace: str, obj: Object, options: Object) -> Object:
         strategy, metadata = strategy_for(resource), obj["metadata"]
+        if namespace and f"namespaces//{namespace}" not in self.objects:
+            raise not_found("", "namespaces", namespace)
         if namespace and metadata.setdefault("namespace", namespace) != namespace:
             raise bad_request("another namespace")
         if metadata.get("resourceVersion"):
@@ -296,7 +298,7 @@ class ModelServer:
                 finding = FieldError(
                     "FieldValueInvalid", "metadata.resourceVersion", 0, "must be specified for an update"
                 )
-                self.refuse(resource, new, [finding])
+                raise invalid(resource.group, resource.plural, name, [finding])
         elif not version.isdigit():
             raise ApiError(500, "", "invalid resourceVersion")
         elif version != old["metadata"]["resourceVersion"]:
@@ -305,6 +307,8 @@ class ModelServer:
         old = copy.deepcopy(old)
         if resource.kind == "Service" and not subresource:
             self.begin_service(new, old)
+        if resource.kind == "Pod" and not subresource:
+            self.tolerate(new["spec"])
         if subresource:
             strategy.prepare_for_subresource_update(subresource, new, old, self.writer)
             findings = (
@@ -343,7 +347,9 @@ class ModelServer:
                 raise bad_request("not a number") from None
         obj = self.objects[key]
         deletion = begin_deletion(strategy, obj, asked, NOW)
-        self.revision += 1
+        if deletion.changed:
+            self.revision += 1
+        self.taken.discard(obj["spec"].get("clusterIP") if resource.kind == "Service" else None)
         deletion.obj["metadata"]["resourceVersion"] = str(self.revision)
         if deletion.waits or deletion.obj["metadata"].get("finalizers"):
             self.objects[key] = copy.deepcopy(deletion.obj)
@@ -379,15 +385,7 @@ class ModelServer:
         spec["serviceAccount"] = account
         spec.setdefault("priority", 0)
         spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
-        for key in ("not-ready", "unreachable"):
-            spec.setdefault("tolerations", []).append(
-                {
-                    "effect": "NoExecute",
-                    "key": f"node.kubernetes.io/{key}",
-                    "operator": "Exists",
-                    "tolerationSeconds": 300,
-                }
-            )
+        self.tolerate(spec)
         volume = generate_name("kube-api-access-", self.rng)
         mount = {
             "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
@@ -398,6 +396,20 @@ class ModelServer:
             for container in spec.get(field) or ():
                 container.setdefault("volumeMounts", []).append(mount)
         spec.setdefault("volumes", []).append({"name": volume, "projected": copy.deepcopy(_PROJECTED)})
+
+    @staticmethod
+    def tolerate(spec: Object) -> None:
+        """The tolerations that every pod gets, on update too."""
+        for name in ("not-ready", "unreachable"):
+            key = f"node.kubernetes.io/{name}"
+            if not any(item.get("key") == key for item in spec.get("tolerations", ())):
+                toleration = {
+                    "effect": "NoExecute",
+                    "key": key,
+                    "operator": "Exists",
+                    "tolerationSeconds": 300,
+                }
+                spec.setdefault("tolerations", []).append(toleration)
 
     def begin_service(self, new: Object, old: Object | None) -> None:
         """Addresses and ports, as the allocator would."""
