@@ -13,6 +13,7 @@ from understudy.components.controllers.namespaces.deletion import (
     Remains,
     deletion_conditions,
 )
+from understudy.components.controllers.ownership import NAMESPACE_INDEX, by_namespace
 from understudy.components.controllers.served import served_resources
 from understudy.components.machinery.errors import ApiError
 from understudy.components.machinery.resources import (
@@ -40,10 +41,22 @@ class NamespaceController(Controller):
     def register(self) -> None:
         self.namespaces = self.watch(NAMESPACES, self._on_namespace)
         self.definitions = self.informer(CUSTOM_RESOURCE_DEFINITIONS)
+        self.pods = self.watch(PODS, self._on_pod, {NAMESPACE_INDEX: by_namespace})
 
     def _on_namespace(self, change: Change) -> None:
         if change.new is not None and change.new["metadata"].get("deletionTimestamp"):
             self.queue.add(change.key)
+
+    def _on_pod(self, change: Change) -> None:
+        """The last pod of a terminating namespace is gone: go on at once, not at the next poll."""
+        if change.type != "DELETED" or change.old is None:
+            return
+        name = change.old["metadata"]["namespace"]
+        namespace = self.namespaces.get(name)
+        if namespace is None or not namespace["metadata"].get("deletionTimestamp"):
+            return
+        if not self.pods.by_index(NAMESPACE_INDEX, name):
+            self.queue.add(name)
 
     async def sync(self, key: str) -> None:
         cached = self.namespaces.get(key)
