@@ -1,7 +1,7 @@
 """The first step of a deletion: to mark the object, or to let it go.
 
-Rules: the API conventions on finalizers and graceful deletion. Which finalizers the caller's propagation policy
-adds is the API server's part.
+Rules: the API conventions on finalizers and graceful deletion. Which finalizers the caller's propagation
+policy adds is the API server's part.
 """
 
 from datetime import datetime, timedelta

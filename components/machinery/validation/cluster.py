@@ -245,12 +245,8 @@ def _conditions(request: Object) -> Findings:
             found.append(invalid(f"{at}.status", condition["status"], detail))
         if kind in kinds[:index]:
             found.append(duplicate(f"{at}.type", kind))
-        if (
-            kind == "Denied"
-            and "Approved" in kinds[:index]
-            or kind == "Approved"
-            and "Denied" in kinds[:index]
-        ):
+        other = {"Approved": "Denied", "Denied": "Approved"}.get(kind)
+        if other in kinds[:index]:
             found.append(invalid(f"{at}.type", kind, "Approved and Denied conditions are mutually exclusive"))
     return found
 

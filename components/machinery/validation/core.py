@@ -125,12 +125,10 @@ def _secret(secret: Object) -> Findings:
                 json.loads(base64.b64decode(data[key]))
             except (ValueError, binascii.Error) as error:
                 found.append(invalid(f"data[{key}]", "<secret contents redacted>", str(error)))
-    elif kind == "kubernetes.io/basic-auth":
-        if "username" not in data and "password" not in data:
-            found += [required("data[username]"), required("data[password]")]
-    elif kind == "kubernetes.io/ssh-auth":
-        if not data.get("ssh-privatekey"):
-            found.append(required("data[ssh-privatekey]"))
+    elif kind == "kubernetes.io/basic-auth" and not {"username", "password"} & data.keys():
+        found += [required("data[username]"), required("data[password]")]
+    elif kind == "kubernetes.io/ssh-auth" and not data.get("ssh-privatekey"):
+        found.append(required("data[ssh-privatekey]"))
     elif kind == "kubernetes.io/tls":
         found += [required(f"data[{key}]") for key in ("tls.crt", "tls.key") if key not in data]
     return found
@@ -228,13 +226,10 @@ def _limit_range(limits: Object) -> Findings:
             for name in sorted(limit.get(field, {})):
                 found += validate_resource_name(name, f"{at}.{field}[{name}]")
         found += _defaults_of_limit(limit, kind, at)
-        if kind == "PersistentVolumeClaim":
-            if "storage" not in limit.get("min", {}) and "storage" not in limit.get("max", {}):
-                found.append(
-                    required(
-                        at, "either minimum or maximum storage value is required, but neither was provided"
-                    )
-                )
+        bounded = "storage" in limit.get("min", {}) or "storage" in limit.get("max", {})
+        if kind == "PersistentVolumeClaim" and not bounded:
+            detail = "either minimum or maximum storage value is required, but neither was provided"
+            found.append(required(at, detail))
         found += _limit_order(limit, at)
     return found
 

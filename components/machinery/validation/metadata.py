@@ -128,7 +128,8 @@ def _owner_references(references: list[Object], path: str) -> Findings:
                 both = (
                     f"{controller['kind']}/{controller['name']} and {reference['kind']}/{reference['name']}"
                 )
-                detail = f'Only one reference can have Controller set to true. Found "true" in references for {both}'
+                detail = 'Only one reference can have Controller set to true. Found "true" in references for '
+                detail += both
                 found.append(invalid(path, references, detail))
             controller = reference
     return found

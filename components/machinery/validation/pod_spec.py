@@ -227,7 +227,7 @@ def _dns(spec: Object, path: str) -> Findings:
         detail = f"must not have more than {_SEARCHES_MAX} search paths"
         found.append(invalid(f"{path}.searches", searches, detail))
     if len(" ".join(searches)) > _SEARCH_CHARACTERS_MAX:
-        detail = f"must not have more than {_SEARCH_CHARACTERS_MAX} characters (including spaces) in the search list"
+        detail = f"must not have more than {_SEARCH_CHARACTERS_MAX} characters (including spaces)"
         found.append(invalid(f"{path}.searches", searches, detail))
     for index, search in enumerate(searches):
         bare = search.removesuffix(".") if search != "." else ""

@@ -25,7 +25,10 @@ Object = dict[str, Any]
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 VOLUME_MODES = ("Block", "Filesystem")
 _RECLAIM = ("Delete", "Recycle", "Retain")
-_CLAIM_CHANGES = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+_CLAIM_CHANGES = (
+    "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound "
+    "claims"
+)
 
 
 def _access_modes(modes: list[str], path: str) -> Findings:
@@ -74,9 +77,8 @@ def _claim_change(new: Object, old: Object) -> Findings:
     bound = old.get("status", {}).get("phase") == "Bound"
     if not before.get("volumeName") and spec.get("volumeName"):
         spec.pop("volumeName")
-    if not before.get("storageClassName") and spec.get("storageClassName") is not None:
-        if "storageClassName" not in before:
-            spec.pop("storageClassName")
+    if "storageClassName" not in before:
+        spec.pop("storageClassName", None)
     if bound:
         size = (spec["resources"]["requests"].get("storage"), before["resources"]["requests"].get("storage"))
         for field in ("volumeAttributesClassName",):

@@ -1,7 +1,7 @@
 """The recorded writes of a real API server, replayed through defaults, strategies and validation.
 
 A small model server stands around the pure functions: a dictionary for the store, and the admission that
-shows in the recorded objects (service account, tolerations, priority, protection finalizers). A scenario passes
+shows in the recorded objects (service account, tolerations, priority, finalizers). A scenario passes
 when every exchange has the recorded code, reason, details and object; the wording of messages is free.
 
 `python tests/components/machinery/test_rules_golden.py [-v] [text]` counts and shows what fails.
@@ -255,6 +255,7 @@ class ModelServer:
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         apply_defaults(obj)
         self.numbers += 1
+        metadata.pop("selfLink", None)
         metadata["uid"] = f"00000000-0000-4000-8000-{self.numbers:012d}"
         metadata["creationTimestamp"] = NOW
         if not metadata.get("name") and metadata.get("generateName"):
@@ -320,16 +321,16 @@ class ModelServer:
             strategy.prepare_for_update(new, old, self.writer)
             findings = validate_update(new, old)
         self.refuse(resource, new, findings)
-        if new != old:
-            self.revision += 1
-            metadata = new["metadata"]
-            metadata["resourceVersion"] = str(self.revision)
+        metadata = new["metadata"]
         done = metadata.get("deletionTimestamp") and not metadata.get("finalizers")
         held = new.get("spec", {}).get("finalizers") if resource.kind == "Namespace" else None
         if done and not held and metadata.get("deletionGracePeriodSeconds", 0) == 0:
             del self.objects[key]
-        else:
-            self.objects[key] = copy.deepcopy(new)
+            return new
+        if new != old:
+            self.revision += 1
+            metadata["resourceVersion"] = str(self.revision)
+        self.objects[key] = copy.deepcopy(new)
         return new
 
     def delete(self, resource: Resource, namespace: str, name: str, request: Object) -> tuple[int, Any]:
