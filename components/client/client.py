@@ -4,8 +4,8 @@ Every call returns a fresh parse, so a caller may change what it got. Every refu
 server's own Status.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Literal
 
 import orjson
@@ -264,7 +264,8 @@ class Client:
             if response.status >= 400:
                 body = response.body or b"".join([chunk async for chunk in chunks])
                 raise error_from(ApiResponse(response.status, response.headers, body))
-            yield _events(chunks)
+            async with aclosing(_events(chunks)) as events:
+                yield events
 
     @asynccontextmanager
     async def stream(
@@ -279,7 +280,7 @@ class Client:
             yield chunks
 
 
-async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[WatchEvent]:
+async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[WatchEvent, None]:
     rest = b""
     async for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")

@@ -4,10 +4,10 @@ A caller cannot tell which: both give the same answers, the same streams and the
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
-from understudy.actors import ActorStopped, ActorSystem, AskTimeout, Ref
+from understudy.actors import ActorStopped, ActorSystem, AskTimeout, EndOfChannel, Ref
 from understudy.actors.ref import ActorFailed
 from understudy.components.machinery.api import ApiRequest, ApiResponse, ApiServing, PeerIdentity
 from understudy.components.machinery.errors import ApiError, timeout, unavailable
@@ -69,14 +69,19 @@ class ActorTransport(Transport):
             message = ApiRequest(method, path, query, headers, b"", self._peer, writer)
             response = await self._ask(message, REQUEST_TIMEOUT_SECONDS)
 
-            async def chunks() -> AsyncIterator[bytes]:
+            async def received() -> AsyncGenerator[bytes, None]:
                 try:
-                    async for chunk in reader:
-                        yield chunk
+                    while True:
+                        yield await reader.receive()
+                except EndOfChannel:
+                    return
                 except (ActorStopped, ActorFailed) as error:
                     raise _unreachable(self._server.path, error) from error
 
-            yield response, chunks() if response.streaming else _one(response.body)
+            chunks = received() if response.streaming else _one(response.body)
+            # Trio warns of a generator that was left in the middle.
+            async with aclosing(chunks):
+                yield response, chunks
         finally:
             reader.cancel()
 
@@ -85,5 +90,5 @@ def _unreachable(path: str, error: Exception) -> ApiError:
     return unavailable(f"the API server {path} cannot be reached: {error!r}")
 
 
-async def _one(body: bytes) -> AsyncIterator[bytes]:
+async def _one(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body
