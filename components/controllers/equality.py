@@ -4,7 +4,10 @@ from typing import Any
 
 
 def _empty(value: Any) -> bool:
-    return value is None or (isinstance(value, (dict, list)) and not value)
+    """Null, an empty list, or a map with nothing but empty values."""
+    if isinstance(value, dict):
+        return all(map(_empty, value.values()))
+    return value is None or (isinstance(value, list) and not value)
 
 
 def semantically_equal(left: Any, right: Any) -> bool:
