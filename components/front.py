@@ -15,11 +15,11 @@ from attrs import frozen
 from understudy.actors import Actor, Ref, World
 from understudy.components.apiserver.certificates import Authority
 from understudy.components.apiserver.https import HttpsServer
-from understudy.components.apiserver.kubeconfig import kubeconfig_text
 from understudy.components.apiserver.listening import BoundAddress, bind
-from understudy.components.apiserver.tls import server_context
+from understudy.components.client.kubeconfig import kubeconfig_text
 from understudy.components.dns.listener import BoundDns, DnsListener, bind_dns
 from understudy.components.machinery.api import ApiServing
+from understudy.components.machinery.tls import server_context
 
 
 @frozen

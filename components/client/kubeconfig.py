@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EEXIST, EISDIR
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from understudy.components.machinery.tls import Certificate
 from understudy.components.startup import StartError
 
 CLUSTER_NAME = "understudy"
+ADMIN = "kubernetes-admin"
 
 
 class KubeconfigError(Exception):
@@ -38,29 +42,26 @@ class Access:
     namespace: str = "default"
 
 
-def kubeconfig_text(access: Access, user: str) -> str:
+MARK = "# Written by `understudy up`, which replaces it at every start."
+
+
+def kubeconfig_text(server: str, authority_pem: bytes, certificate: Certificate, user: str = ADMIN) -> str:
     """The kubeconfig of one cluster, one user and one context, as YAML."""
-    assert access.authority_pem is not None
-    credentials = []
-    if access.certificate is not None:
-        credentials.append(f"    client-certificate-data: {_base64(access.certificate.certificate_pem)}")
-        credentials.append(f"    client-key-data: {_base64(access.certificate.key_pem)}")
-    if access.token is not None:
-        credentials.append(f"    token: {access.token}")
-    assert credentials, "a kubeconfig without credentials"
     context = f"{user}@{CLUSTER_NAME}"
     lines = [
+        MARK,
         "apiVersion: v1",
         "kind: Config",
         "clusters:",
         f"- name: {CLUSTER_NAME}",
         "  cluster:",
-        f'    server: "{access.server}"',
-        f"    certificate-authority-data: {_base64(access.authority_pem)}",
+        f'    server: "{server}"',
+        f"    certificate-authority-data: {_base64(authority_pem)}",
         "users:",
         f"- name: {user}",
         "  user:",
-        *credentials,
+        f"    client-certificate-data: {_base64(certificate.certificate_pem)}",
+        f"    client-key-data: {_base64(certificate.key_pem)}",
         "contexts:",
         f"- name: {context}",
         "  context:",
@@ -76,22 +77,41 @@ def kubeconfig_text(access: Access, user: str) -> str:
 def write_kubeconfig(path: Path, text: str) -> None:
     """Write it, readable by its owner only, in one step; makes the folder.
 
+    A file that somebody else wrote is not replaced: it may hold the only way to other clusters.
+
     Raises:
         StartError: the path cannot be written.
     """
+    with _draft(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+
+
+def check_writable(path: Path) -> None:
+    """Find out, before anything else is started, whether `write_kubeconfig` will be able to write.
+
+    Raises:
+        StartError: it will not.
+    """
+    with _draft(path):
+        pass
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """An empty file beside `path` that only its owner reads; gone at the end unless it was moved."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            raise IsADirectoryError(21, "Is a directory")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            raise IsADirectoryError(EISDIR, "it is a folder")
+        if path.exists() and path.stat().st_size and not path.read_bytes().startswith(MARK.encode()):
+            raise FileExistsError(EEXIST, "it exists, and `understudy up` did not write it")
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            draft.replace(path)
-        except BaseException:
+            yield draft
+        finally:
             draft.unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise StartError(
             f"cannot write the kubeconfig {path}: {error.strerror or error}", "choose another --kubeconfig"

@@ -9,6 +9,7 @@ import yaml
 from understudy.components.client.kubeconfig import (
     Access,
     KubeconfigError,
+    check_writable,
     kubeconfig_text,
     load_kubeconfig,
     parse_kubeconfig,
@@ -20,7 +21,7 @@ from understudy.components.startup import StartError
 ACCESS = Access(
     "https://[::1]:6443", authority_pem=b"authority", certificate=Certificate(b"certificate", b"key")
 )
-TEXT = kubeconfig_text(ACCESS, "kubernetes-admin")
+TEXT = kubeconfig_text("https://[::1]:6443", b"authority", Certificate(b"certificate", b"key"))
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +40,7 @@ def test_it_is_plain_yaml_of_kind_config() -> None:
 
 def test_only_its_owner_reads_it_also_when_it_replaces_a_public_file(tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
-    path.write_text("old")
+    path.write_text(TEXT)
     path.chmod(0o644)
     write_kubeconfig(path, TEXT)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -50,8 +51,20 @@ def test_a_path_that_cannot_be_written_is_the_users_error(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file" / "kubeconfig"):
         with pytest.raises(StartError, match="cannot write the kubeconfig"):
+            check_writable(path)
+        with pytest.raises(StartError, match="cannot write the kubeconfig"):
             write_kubeconfig(path, TEXT)
     assert sorted(os.listdir(tmp_path)) == ["file"]
+
+
+def test_somebody_elses_kubeconfig_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("apiVersion: v1\nkind: Config\n")
+    with pytest.raises(StartError, match="did not write it"):
+        check_writable(path)
+    with pytest.raises(StartError, match="did not write it"):
+        write_kubeconfig(path, TEXT)
+    assert path.read_text() == "apiVersion: v1\nkind: Config\n"
 
 
 def test_files_that_it_names_are_read_from_beside_it(tmp_path: Path) -> None:

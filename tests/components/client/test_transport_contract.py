@@ -104,9 +104,7 @@ async def by_https() -> AsyncIterator[Running]:
                 authority = Authority(world)
                 tls = server_context(authority.serving(), authority.certificate_pem)
                 url = f"https://{bound.authority}"
-                written = kubeconfig_text(
-                    Access(url, authority.certificate_pem, certificate=authority.admin()), ADMIN
-                )
+                written = kubeconfig_text(url, authority.certificate_pem, authority.admin())
                 async with ActorSystem.open(world) as system:
                     api: Ref[ApiServing] = system.ref("/api")
                     async with HttpsTransport(parse_kubeconfig(written)) as transport:

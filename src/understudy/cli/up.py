@@ -1,0 +1,166 @@
+"""`understudy up`: a cluster in the foreground.
+
+A real adapter: it handles the process's signals, its clock and its limits.
+"""
+
+import gc
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import complain
+
+STOP_SECONDS_MAX = 2.0
+"""A stop that takes longer is cut off."""
+
+SEED_HELP = (
+    "Fixes generated names, UIDs and jitter, so that runs are easier to compare. It does not fix the"
+    " interleaving of components, clients and the network: only the simulation does."
+)
+
+
+@click.command()
+@click.option("--nodes", type=click.IntRange(0, 1000), default=3, show_default=True, help="Number of nodes.")
+@click.option(
+    "--bind",
+    metavar="HOST:PORT",
+    default="127.0.0.1:6443",
+    show_default=True,
+    help="Where the API server listens; port 0 picks a free one.",
+)
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    default=Path(".understudy/kubeconfig"),
+    show_default=True,
+    help="Where the administrator's kubeconfig is written, readable by its owner only.",
+)
+@click.option("--seed", type=int, default=None, metavar="N", help=SEED_HELP)
+def up(nodes: int, bind: str, kubeconfig: Path, seed: int | None) -> int:
+    """Start a cluster and keep it running until Ctrl-C."""
+    # Nothing that is loaded now will ever be garbage, so looking for it only delays the start.
+    gc.disable()
+    import trio
+
+    from understudy.components.startup import StartError
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    _raise_file_limit()
+    try:
+        trio.run(_run, nodes, bind, kubeconfig, seed)
+    except BaseExceptionGroup as group:
+        error = _only(group)
+        if error is None:
+            raise
+        return _explain(error)
+    except (StartError, KeyboardInterrupt) as error:
+        return _explain(error)
+    return 0
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """The one user's mistake that a group is about, if it is about one."""
+    from understudy.components.startup import StartError
+
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner if isinstance(inner, (StartError, KeyboardInterrupt)) else None
+
+
+def _explain(error: BaseException) -> int:
+    from understudy.components.startup import StartError
+
+    if isinstance(error, StartError):
+        return complain(error.message, error.hint)
+    return 130
+
+
+async def _run(nodes: int, bind: str, kubeconfig: Path, seed: int | None) -> None:
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, signals, nursery)
+            await _serve(nodes, bind, kubeconfig, seed)
+
+
+async def _stop_on_signal(signals: Any, nursery: Any) -> None:
+    async for _ in signals:
+        # A second Ctrl-C, or a stop that hangs, ends the process at once.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, _cut_off)
+        signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS_MAX)
+        click.echo("stopping ...")
+        nursery.cancel_scope.cancel()
+        return
+
+
+def _cut_off(number: int, frame: object) -> None:
+    os.write(2, f"understudy: not stopped within {STOP_SECONDS_MAX:g} s, cut off\n".encode())
+    os._exit(1)
+
+
+async def _serve(nodes: int, bind: str, kubeconfig: Path, seed: int | None) -> None:
+    import trio
+
+    from understudy.components.client.kubeconfig import check_writable, write_kubeconfig
+    from understudy.components.cluster import Cluster
+
+    check_writable(kubeconfig)
+    async with Cluster(nodes=nodes, bind=bind, seed=seed, on_progress=_print_component) as cluster:
+        write_kubeconfig(kubeconfig, cluster.kubeconfig)
+        _print_ready(kubeconfig, cluster)
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+        await trio.sleep_forever()
+
+
+def _print_component(component: str, detail: str) -> None:
+    click.echo(f"  {component:24} {detail}".rstrip())
+
+
+def _print_ready(kubeconfig: Path, cluster: Any) -> None:
+    since_start = _process_seconds()
+    within = f" ({since_start * 1000:.0f} ms since the process started)" if since_start else ""
+    kubectl = f"kubectl --kubeconfig {kubeconfig}"
+    lines = [
+        f"ready in {cluster.ready_seconds * 1000:.0f} ms{within}",
+        f"kubeconfig: {kubeconfig}",
+        "",
+        "try:",
+        f"  {kubectl} get nodes",
+        f"  {kubectl} create deployment my-app --image=nginx --replicas=2",
+        f"  {kubectl} get deployments,pods -o wide",
+        "",
+        "Ctrl-C stops the cluster.",
+    ]
+    click.echo("\n".join(lines))
+
+
+def _process_seconds() -> float | None:
+    """How long this process runs, where the system tells."""
+    try:
+        # proc(5): field 22 is the start in clock ticks since boot; the name in field 2 may hold spaces.
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    except (OSError, AttributeError, ValueError):
+        return None
+
+
+def _raise_file_limit() -> None:
+    """Every watch of every client is an open file: take what the system allows."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
