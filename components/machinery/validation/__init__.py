@@ -13,6 +13,7 @@ from understudy.components.machinery.validation import (
     batch,
     cluster,
     core,
+    definitions,
     grants,
     networking,
     nodes,
@@ -41,6 +42,7 @@ _RULES: dict[str, Rules] = {
     **grants.RULES,
     **cluster.RULES,
     **webhooks.RULES,
+    **definitions.RULES,
 }
 _PLAIN = Rules(known_finalizers=False)
 

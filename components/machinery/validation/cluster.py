@@ -17,7 +17,7 @@ from understudy.components.machinery.validation.findings import (
     required,
 )
 from understudy.components.machinery.validation.placement import validate_tolerations
-from understudy.components.machinery.validation.rules import Rules, any_name
+from understudy.components.machinery.validation.rules import OnChange, Rules, any_name
 from understudy.components.machinery.validation.volumes import validate_csi_driver_name
 
 Object = dict[str, Any]
@@ -47,7 +47,7 @@ def _storage_class(storage_class: Object) -> Findings:
     return found
 
 
-def _fixed(*fields: str) -> Any:
+def _fixed(*fields: str) -> OnChange:
     def check(new: Object, old: Object) -> Findings:
         found: Findings = []
         for field in fields:

@@ -335,7 +335,7 @@ def _quota(quota: Object) -> Findings:
     for pair in _OPPOSITES:
         if pair[0] in scopes and pair[1] in scopes:
             found.append(invalid("spec.scopes", scopes, "conflicting scopes"))
-    for index, item in enumerate((spec.get("scopeSelector") or {}).get("matchExpressions", ())):
+    for index, item in enumerate(spec.get("scopeSelector", {}).get("matchExpressions", ())):
         found += _scope_requirement(item, f"spec.scopeSelector.matchExpressions[{index}]")
     return found
 
@@ -368,9 +368,8 @@ def _quota_change(new: Object, old: Object) -> Findings:
 def _event(event: Object) -> Findings:
     """Events of a namespace are about its objects; those about objects without one are in `default`."""
     namespace = event["metadata"].get("namespace", "")
-    about = event.get("involvedObject", event.get("regarding", {}))
     field = "involvedObject" if "involvedObject" in event else "regarding"
-    other = about.get("namespace", "")
+    other = event.get(field, {}).get("namespace", "")
     if not other:
         if namespace not in ("default", ""):
             detail = "does not match event.namespace"

@@ -494,10 +494,10 @@ def replay(scenario: Object) -> list[str]:
     return []
 
 
-def scenarios(facts: Path) -> dict[str, Object]:
+def scenarios(facts: Path, areas: tuple[str, ...] = AREAS) -> dict[str, Object]:
     """All recorded scenarios of the areas, by id."""
     found: dict[str, Object] = {}
-    for area in AREAS:
+    for area in areas:
         document = json.loads((facts / "kubernetes" / "golden" / f"{area}.json").read_text())
         found.update({scenario["id"]: scenario for scenario in document["scenarios"]})
     return found
@@ -517,8 +517,9 @@ def main(arguments: list[str]) -> None:
     """Count what passes; `-v` shows the differences of what does not, `-w` writes the list of what does."""
     facts = Path(__file__).resolve().parents[4] / "shared" / "data"
     passed, failed, unanswerable = [], [], []
+    areas = [argument[2:] for argument in arguments if argument.startswith("-a")]
     texts = [argument for argument in arguments if not argument.startswith("-")]
-    for identity, scenario in scenarios(facts).items():
+    for identity, scenario in scenarios(facts, tuple(areas) or AREAS).items():
         if texts and not any(text in identity for text in texts):
             continue
         try:
