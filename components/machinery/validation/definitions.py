@@ -1,7 +1,8 @@
 """Validation of custom resource definitions.
 
 With one version, or the same in all, findings about schema, columns, subresources and selectable fields
-stand at the top of the spec (`spec.validation...`), where the API's older form had them, as the real server says it.
+stand at the top of the spec (`spec.validation...`), where the API's older form had them: the real server says
+it so.
 """
 
 import re

@@ -117,7 +117,8 @@ def _list_and_map_types(schema: Object, path: str) -> Findings:
                 found.append(invalid(at, key, "entries must all be names of item properties"))
             elif key not in items.get("required", ()) and "default" not in items["properties"][key]:
                 at = f"{path}.items.properties[{key}].default"
-                detail = "this property is a list map key, so it must have a default or be a required"found.append(required(at, f"{detail} property"))
+                detail = "this property is a list map key, so it must have a default or be a required"
+                found.append(required(at, f"{detail} property"))
     map_type = schema.get("x-kubernetes-map-type")
     if map_type is not None:
         if schema.get("type") != "object":
