@@ -1,7 +1,7 @@
 """Transcripts: what a Raft group says and does in the scenarios that matter, as text files to be read.
 
-A file is a series of blocks: a command, `----`, what came of it, an empty line. `UNDERSTUDY_REWRITE=1` writes what
-came of it into the files, to be looked at before it is committed.
+A file is a series of blocks: a command, `----`, what came of it, an empty line. `UNDERSTUDY_REWRITE=1` writes
+what came of it into the files, to be looked at before it is committed.
 
 Commands:
     group N [OPTION=VALUE ...]   N members, nothing said yet
