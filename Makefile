@@ -1,0 +1,62 @@
+# Everything a fresh machine needs is Python 3.11 or newer, pip, make and git.
+#   make up      a cluster in the foreground        (ARGS="--nodes 5" passes options on)
+#   make test    every test                         (ARGS="-k kubectl" passes options on)
+#   make check   formatting, lint, types, layers
+#   make bench   the benchmarks, into benchmarks/results
+#   make clean   removes what the others made
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+
+# The folder `mailbox` must never be taken for the standard library's module of that name.
+export PYTHONSAFEPATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check lint types layers bench clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Installed in place, so that only a change of the dependencies calls for another installation.
+$(VENV)/.installed: pyproject.toml | $(VENV)/.made
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.made
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+up: $(VENV)/.installed
+	@exec $(BIN)/understudy up $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest $(ARGS)
+
+check: lint types layers
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest tests/test_world_lint.py
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy -p understudy
+
+layers: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
+
+clean:
+	rm -rf $(VENV) dist build .understudy .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
