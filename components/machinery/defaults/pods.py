@@ -18,11 +18,21 @@ def default_pod(pod: Object) -> None:
     if "resources" in spec:
         _pod_level_requests(spec)
     spec.setdefault("enableServiceLinks", True)
+    _agree_on_addresses(pod["status"])
     if spec.get("hostNetwork"):
         for container in _containers(spec):
             for port in container.get("ports", ()):
                 if port["containerPort"]:
                     port.setdefault("hostPort", port["containerPort"])
+
+
+def _agree_on_addresses(status: Object) -> None:
+    """The single address is the first of the list; when both are set and differ, the single one wins."""
+    single, many = status.get("podIP"), status.get("podIPs")
+    if single and (not many or many[0].get("ip") != single):
+        status["podIPs"] = [{"ip": single}]
+    elif many and not single:
+        status["podIP"] = many[0].get("ip", "")
 
 
 def default_template(template: Object) -> None:

@@ -83,10 +83,9 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     """Findings about an object that is to replace `old`."""
     rules = _rules(new)
     found = _metadata_update(new, old, rules)
-    found += rules.change(new, old)
-    if rules.revalidates:
-        found += rules.create(new)
-    return found
+    changes = rules.change(new, old)
+    whole = rules.create(new) if rules.revalidates else []
+    return found + whole + changes if rules.change_last else found + changes + whole
 
 
 def validate_status_update(new: Object, old: Object) -> list[FieldError]:

@@ -392,6 +392,6 @@ def _time_zone(zone: str) -> Findings:
 
 
 RULES: dict[str, Rules] = {
-    "batch/v1 Job": Rules(create=_job, change=_job_change, status=_job_status),
+    "batch/v1 Job": Rules(create=_job, change=_job_change, change_last=True, status=_job_status),
     "batch/v1 CronJob": Rules(create=_cron_job),
 }

@@ -119,8 +119,10 @@ _NAME = names.path_segment
 RULES: dict[str, Rules] = {
     "rbac.authorization.k8s.io/v1 Role": Rules(name=_NAME, create=_role),
     "rbac.authorization.k8s.io/v1 ClusterRole": Rules(name=_NAME, create=_cluster_role),
-    "rbac.authorization.k8s.io/v1 RoleBinding": Rules(name=_NAME, create=_role_binding, change=_same_role),
+    "rbac.authorization.k8s.io/v1 RoleBinding": Rules(
+        name=_NAME, create=_role_binding, change=_same_role, change_last=True
+    ),
     "rbac.authorization.k8s.io/v1 ClusterRoleBinding": Rules(
-        name=_NAME, create=_cluster_role_binding, change=_same_role
+        name=_NAME, create=_cluster_role_binding, change=_same_role, change_last=True
     ),
 }

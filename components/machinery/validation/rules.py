@@ -37,7 +37,7 @@ class Rules:
     create: OnObject = nothing
     """The whole object but its metadata."""
     change: OnChange = no_change_rules
-    """What an update may not do. Runs before `create` runs on the new object."""
+    """What an update may not do."""
     status: OnChange = no_change_rules
     """What a status update may not do."""
     subresources: Mapping[str, OnChange] = field(factory=dict)
@@ -45,4 +45,6 @@ class Rules:
     """False for the few kinds whose names are checked as path segments only."""
     known_finalizers: bool = True
     revalidates: bool = True
-    """Whether an update runs `create` on the new object."""
+    """Whether an update runs `create` on the new object too."""
+    change_last: bool = False
+    """Whether an update runs `change` after `create`, which shows in the order of findings."""

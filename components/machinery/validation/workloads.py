@@ -327,10 +327,16 @@ def _disruption_status(new: Object, old: Object) -> Findings:
 
 
 RULES: dict[str, Rules] = {
-    "apps/v1 Deployment": Rules(create=_deployment, change=_fixed_selector, status=_deployment_status),
-    "apps/v1 ReplicaSet": Rules(create=_replica_set, change=_fixed_selector, status=_replica_set_status),
-    "apps/v1 DaemonSet": Rules(create=_daemon_set, change=_fixed_selector, status=_daemon_status),
-    "apps/v1 StatefulSet": Rules(create=_stateful_set, change=_stateful_change),
+    "apps/v1 Deployment": Rules(
+        create=_deployment, change=_fixed_selector, change_last=True, status=_deployment_status
+    ),
+    "apps/v1 ReplicaSet": Rules(
+        create=_replica_set, change=_fixed_selector, change_last=True, status=_replica_set_status
+    ),
+    "apps/v1 DaemonSet": Rules(
+        create=_daemon_set, change=_fixed_selector, change_last=True, status=_daemon_status
+    ),
+    "apps/v1 StatefulSet": Rules(create=_stateful_set, change=_stateful_change, change_last=True),
     "apps/v1 ControllerRevision": Rules(create=_controller_revision, change=_controller_revision_change),
     "policy/v1 PodDisruptionBudget": Rules(
         create=_disruption_budget, status=_disruption_status, validates_metadata=False

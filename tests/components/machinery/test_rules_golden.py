@@ -55,6 +55,12 @@ AREAS = (
     "subresources",
     "services",
     "namespaces",
+    "patch",
+    "selectors",
+    "events",
+    "table",
+    "list",
+    "kubectl",
 )
 NOW = "2026-11-20T12:00:00Z"
 MUST_PASS = Path(__file__).with_name("rules_golden_pass.txt")
