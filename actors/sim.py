@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import trio
 from attrs import define, field
 from outcome import Outcome, Value, capture
+from trio.testing import wait_all_tasks_blocked
 
 from . import _trio
 from .dispatch import Dispatcher, Timer, TimerHeap, Waiter
@@ -160,7 +161,7 @@ class SimDispatcher(Dispatcher):
         """Take turns until `finished` says so."""
         while True:
             self.in_turn = True
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             self.in_turn = False
             self._settle()
             if finished():

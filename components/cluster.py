@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
@@ -25,11 +25,14 @@ from understudy.components.controllers.options import ControllerManagerOptions
 from understudy.components.dns.core_dns import CoreDns, CoreDnsOptions
 from understudy.components.machinery.api import ApiServing, PeerIdentity
 from understudy.components.machinery.resources import NODES
-from understudy.components.node import NodeAgent, NodeOptions
+from understudy.components.node import Node, NodeOptions
 from understudy.components.scheduler.scheduler import Scheduler, SchedulerOptions
 from understudy.raftstore.group import raft_group
 from understudy.raftstore.options import GroupOptions
 from understudy.raftstore.storage import Storage
+
+if TYPE_CHECKING:
+    from understudy.components.front import Front
 
 ADMIN = PeerIdentity("kubernetes-admin", ("system:masters",))
 READY_TIMEOUT_SECONDS = 30.0
@@ -127,10 +130,13 @@ class Cluster:
         async with AsyncExitStack() as stack:
             if self._world is None:
                 self._world = await stack.enter_async_context(RealWorld.open(self._seed))
-            began = self._world.monotonic()
-            with self._world.deadline(READY_TIMEOUT_SECONDS):
-                await self._start(stack, self._world)
-            self.ready_seconds = self._world.monotonic() - began
+            world = self._world
+            began = world.monotonic()
+            front = await self._open_front(stack, world)
+            self._system = await stack.enter_async_context(ActorSystem.open(world))
+            with world.deadline(READY_TIMEOUT_SECONDS):
+                await self._start(self._system, front)
+            self.ready_seconds = world.monotonic() - began
             self._stack = stack.pop_all()
         return self
 
@@ -139,14 +145,17 @@ class Cluster:
     ) -> bool | None:
         return await self._stack.__aexit__(kind, error, trace)
 
-    async def _start(self, stack: AsyncExitStack, world: World) -> None:
-        front = None
-        if self._bind is not None and not world.simulated:
-            from understudy.components.front import Front
+    async def _open_front(self, stack: AsyncExitStack, world: World) -> Front | None:
+        """Bind the sockets, if there are to be any."""
+        if self._bind is None or world.simulated:
+            return None
+        from understudy.components.front import Front
 
-            front = await stack.enter_async_context(Front.open(world, self._bind, self._dns_port))
-            self.url, self.kubeconfig, self.dns_address = front.url, front.kubeconfig, front.dns_address
-        system = self._system = await stack.enter_async_context(ActorSystem.open(world))
+        front = await stack.enter_async_context(Front.open(world, self._bind, self._dns_port))
+        self.url, self.kubeconfig, self.dns_address = front.url, front.kubeconfig, front.dns_address
+        return front
+
+    async def _start(self, system: ActorSystem, front: Front | None) -> None:
         say = self._progress
         options = self.options
 
@@ -201,7 +210,7 @@ class Cluster:
 
     def _node_agent(self, name: str, number: int, network: Ref[Any]) -> Callable[[], Actor[Any]]:
         def factory() -> Actor[Any]:
-            return NodeAgent(
+            return Node(
                 name,
                 node_ip(number),
                 self.client(f"system:node:{name}", ("system:nodes",), "kubelet"),
