@@ -112,6 +112,8 @@ def code(message: str, field: str, schema: dict[str, Any], required: bool) -> st
     short = target.rsplit(".", 1)[-1]
     kind = schema.get("type", "")
     if target:
+        if short == "IntOrString":
+            return "i" if required else ""
         if short in OPAQUE:
             return ""
         if short in SCALAR_REFERENCES:

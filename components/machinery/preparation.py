@@ -12,6 +12,7 @@ from attrs import frozen
 from understudy.components.machinery.defaults import core
 from understudy.components.machinery.defaults.core import NAMESPACE_LABEL
 from understudy.components.machinery.quality_of_service import quality_of_service
+from understudy.components.machinery.service_fields import drop_type_dependent_fields
 
 Object = dict[str, Any]
 Path = tuple[str, ...]
@@ -208,8 +209,6 @@ def update_service_account(new: Object, old: Object, writer: Writer) -> None:
 
 def update_service(new: Object, old: Object, writer: Writer) -> None:
     """Fields that a former type of the service needed go, unless the caller touched them."""
-    from understudy.components.machinery.service_fields import drop_type_dependent_fields
-
     drop_type_dependent_fields(new, old)
 
 

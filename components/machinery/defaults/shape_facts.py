@@ -555,7 +555,7 @@ MESSAGES: dict[str, str] = {
     "core.v1.GlusterfsVolumeSource":
         "endpoints:s path:s readOnly:o",
     "core.v1.HTTPGetAction":
-        "host:o httpHeaders:Lcore.v1.HTTPHeader path:o scheme:o",
+        "host:o httpHeaders:Lcore.v1.HTTPHeader path:o port:i scheme:o",
     "core.v1.HTTPHeader":
         "name:s value:s",
     "core.v1.HostAlias":
@@ -866,7 +866,7 @@ MESSAGES: dict[str, str] = {
     "core.v1.Sysctl":
         "name:s value:s",
     "core.v1.TCPSocketAction":
-        "host:o",
+        "host:o port:i",
     "core.v1.Taint":
         "effect:s key:s timeAdded:t value:o",
     "core.v1.Toleration":

@@ -8,6 +8,7 @@ from typing import Any
 
 from understudy.components.machinery.errors import FieldError
 from understudy.components.machinery.names import path_segment
+from understudy.components.machinery.resources import for_kind
 from understudy.components.machinery.validation import (
     autoscaling,
     batch,
@@ -115,8 +116,6 @@ def _metadata_update(new: Object, old: Object, rules: Rules) -> list[FieldError]
 
 
 def _namespaced(obj: Object) -> bool:
-    from understudy.components.machinery.resources import for_kind
-
     resource = for_kind(obj["apiVersion"], obj["kind"])
     return resource.namespaced if resource is not None else bool(obj["metadata"].get("namespace"))
 

@@ -279,6 +279,7 @@ def _local(source: Object, path: str) -> Findings:
 
 
 def _ephemeral(source: Object, path: str) -> Findings:
+    # claims are validated with the persistent volumes, whose sources stand here
     from understudy.components.machinery.validation.storage_claims import validate_claim_spec
 
     template = source.get("volumeClaimTemplate")
