@@ -111,9 +111,10 @@ async def _serve(nodes: int, bind: str, kubeconfig: Path, seed: int | None) -> N
     import trio
 
     from understudy.components.client.kubeconfig import check_writable, write_kubeconfig
-    from understudy.components.cluster import Cluster
 
     check_writable(kubeconfig)
+    from understudy.components.cluster import Cluster
+
     async with Cluster(nodes=nodes, bind=bind, seed=seed, on_progress=_print_component) as cluster:
         write_kubeconfig(kubeconfig, cluster.kubeconfig)
         _print_ready(kubeconfig, cluster)
