@@ -95,7 +95,9 @@ ALWAYS_LISTS = _words(
     """Role.rules ClusterRole.rules EndpointSlice.ports HorizontalPodAutoscalerStatus.currentMetrics
     CustomResourceDefinitionStatus.conditions CustomResourceDefinitionStatus.storedVersions"""
 )
-OPAQUE = {"RawExtension", "JSON", "FieldsV1", "JSONSchemaProps", "IntOrString"}
+OPAQUE = {"RawExtension", "JSON", "FieldsV1", "IntOrString", "JSONSchemaPropsOrStringArray"}
+# Schemas that may be something else too: a list of schemas, a boolean.
+SCHEMA_OR_ELSE = {"JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool"}
 SCALAR_REFERENCES = {"Quantity": "q", "Time": "t", "MicroTime": "u"}
 
 
@@ -116,6 +118,8 @@ def code(message: str, field: str, schema: dict[str, Any], required: bool) -> st
             return "i" if required else ""
         if short in OPAQUE:
             return ""
+        if short in SCHEMA_OR_ELSE:
+            return "P" + target.replace(short, "JSONSchemaProps")
         if short in SCALAR_REFERENCES:
             letter = SCALAR_REFERENCES[short]
             if letter in "tu" and (required or chosen(ALWAYS_TIMES, message, field)):

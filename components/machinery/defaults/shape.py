@@ -86,7 +86,8 @@ def normalise(obj: Object, message: str) -> None:
             if not value:
                 del obj[key]
         elif letter in "SPN":
-            normalise(value, child)
+            if isinstance(value, dict):  # a schema may also be a boolean, or a list of schemas
+                normalise(value, child)
         elif letter in "LA":
             if not value:
                 del obj[key]

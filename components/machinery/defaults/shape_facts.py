@@ -1248,11 +1248,27 @@ MESSAGES: dict[str, str] = {
         "scale:Papiextensions.v1.CustomResourceSubresourceScale "
         "status:Papiextensions.v1.CustomResourceSubresourceStatus",
     "apiextensions.v1.CustomResourceValidation":
-        "",
+        "openAPIV3Schema:Papiextensions.v1.JSONSchemaProps",
+    "apiextensions.v1.ExternalDocumentation":
+        "description:o url:o",
+    "apiextensions.v1.JSONSchemaProps":
+        "$ref:o $schema:o additionalItems:Papiextensions.v1.JSONSchemaProps "
+        "additionalProperties:Papiextensions.v1.JSONSchemaProps allOf:Lapiextensions.v1.JSONSchemaProps "
+        "anyOf:Lapiextensions.v1.JSONSchemaProps definitions:Mapiextensions.v1.JSONSchemaProps "
+        "dependencies:M description:o enum:L exclusiveMaximum:o exclusiveMinimum:o "
+        "externalDocs:Papiextensions.v1.ExternalDocumentation format:o id:o "
+        "items:Papiextensions.v1.JSONSchemaProps not:Papiextensions.v1.JSONSchemaProps nullable:o "
+        "oneOf:Lapiextensions.v1.JSONSchemaProps pattern:o "
+        "patternProperties:Mapiextensions.v1.JSONSchemaProps "
+        "properties:Mapiextensions.v1.JSONSchemaProps required:L title:o type:o uniqueItems:o "
+        "x-kubernetes-embedded-resource:o x-kubernetes-int-or-string:o x-kubernetes-list-map-keys:L "
+        "x-kubernetes-validations:Lapiextensions.v1.ValidationRule",
     "apiextensions.v1.SelectableField":
         "jsonPath:s",
     "apiextensions.v1.ServiceReference":
         "name:s namespace:s",
+    "apiextensions.v1.ValidationRule":
+        "fieldPath:o message:o messageExpression:o rule:s",
     "apiextensions.v1.WebhookClientConfig":
         "caBundle:o service:Papiextensions.v1.ServiceReference",
     "apiextensions.v1.WebhookConversion":
