@@ -5,9 +5,9 @@ from typing import Any
 
 from understudy.components.machinery import names
 from understudy.components.machinery.quantity import parse
-from understudy.components.machinery.validation.containers import (
+from understudy.components.machinery.validation.containers import local_descending_path
+from understudy.components.machinery.validation.environment import (
     VOLUME_FIELDS,
-    local_descending_path,
     validate_field_selector,
     validate_resource_field,
 )
