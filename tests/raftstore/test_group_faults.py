@@ -14,6 +14,7 @@ from understudy.raftstore.storage import (
     Compact,
     Compare,
     HashKV,
+    LeaseGrant,
     OpenWatch,
     Put,
     Range,
@@ -194,6 +195,20 @@ def test_a_member_that_was_away_long_catches_up_by_snapshot_and_the_log_stays_sh
         await b.write(1000)
 
     simulate(scenario, options=options)
+
+
+def test_a_lease_outlives_its_leader_and_ends_all_the_same() -> None:
+    async def scenario(b: Bench) -> None:
+        lease = (await b.store.ask(LeaseGrant(ttl_s=5))).id
+        await b.store.ask(Put(b"k", b"", lease=lease))
+        await b.world.sleep(4.0)
+        await b.store.ask(StopMember(await b.leader()))
+        await b.world.sleep(4.0)
+        assert (await b.store.ask(Range(b"k"))).count == 1
+        await b.world.sleep(3.0)
+        assert (await b.store.ask(Range(b"k"))).count == 0
+
+    simulate(scenario)
 
 
 def test_the_same_plan_gives_the_same_trace() -> None:

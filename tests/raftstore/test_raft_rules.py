@@ -1,0 +1,217 @@
+"""Single rules of Raft that random storms meet too rarely, each with its section or the bug it stands for."""
+
+from random import Random
+
+import pytest
+
+from understudy.raftstore.confchange import Change, ConfigurationChange
+from understudy.raftstore.configuration import Configuration
+from understudy.raftstore.log import RaftLog
+from understudy.raftstore.messages import (
+    AppendReply,
+    AppendRequest,
+    Entry,
+    HardState,
+    Heartbeat,
+    Message,
+    Snapshot,
+    VoteReply,
+    VoteRequest,
+)
+from understudy.raftstore.options import RaftOptions
+from understudy.raftstore.raft import Raft
+from understudy.raftstore.ready import NotLeading, PersistentState, ProposalRefused, Ready, Role
+
+BOOTSTRAP = Snapshot(0, 0, Configuration(voters=(1, 2, 3)), None)
+
+
+def entry(index: int, term: int) -> Entry:
+    return Entry(index, term, "normal", f"{index}/{term}", 10)
+
+
+def member(
+    number: int = 1,
+    hard_state: HardState | None = None,
+    entries: tuple[Entry, ...] = (),
+    voters: tuple[int, ...] = (1, 2, 3),
+    **options: int | bool,
+) -> Raft:
+    snapshot = Snapshot(0, 0, Configuration(voters=voters), None)
+    state = PersistentState(hard_state or HardState(), snapshot, entries)
+    return Raft(number, state, RaftOptions(**options), Random(0))  # type: ignore[arg-type]
+
+
+def work(raft: Raft) -> list[Message]:
+    """Do everything; returns what is said."""
+    said: list[Message] = []
+    while not (ready := raft.ready()).empty:
+        raft.persisted(ready)
+        said += [*ready.messages, *ready.messages_after_sync]
+        if ready.committed:
+            raft.applied(ready.committed[-1].index)
+    return said
+
+
+def elect(raft: Raft) -> None:
+    raft.campaign()
+    for _ in range(2):
+        pre = raft.role is Role.PRE_CANDIDATE
+        work(raft)
+        raft.step(VoteReply(2, raft.member, raft.term + pre, True, pre))
+    assert raft.role is Role.LEADER
+
+
+def test_entries_of_older_terms_commit_only_with_one_of_the_leader_s_own() -> None:
+    """§5.4.2, figure 8: a majority of an old entry may still be overwritten."""
+    raft = member(hard_state=HardState(3, 0, 1), entries=(entry(1, 1), entry(2, 2)))
+    elect(raft)
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, index=2))
+    work(raft)
+    assert raft.log.commit_index == 1
+    raft.step(AppendReply(2, 1, raft.term, index=3))
+    assert raft.log.commit_index == 3
+
+
+def test_a_vote_is_durable_before_it_is_told_and_binds_after_a_restart() -> None:
+    """§5.2: at most one vote a term, whatever happens in between."""
+    raft = member(2)
+    raft.step(VoteRequest(1, 2, 1, 0, 0))
+    ready = raft.ready()
+    assert ready.hard_state == HardState(1, vote=1)
+    assert not ready.messages and ready.messages_after_sync == (VoteReply(2, 1, 1, True),)
+    again = member(2, hard_state=ready.hard_state)
+    again.step(VoteRequest(3, 2, 1, 5, 1))
+    assert again.ready().messages_after_sync == (VoteReply(2, 3, 1, False),)
+    again.step(VoteRequest(1, 2, 1, 0, 0))
+    assert again.ready().messages_after_sync == (VoteReply(2, 1, 1, True),)
+
+
+def test_a_group_of_one_commits_nothing_that_its_disk_does_not_have() -> None:
+    """etcd#14370."""
+    raft = member(voters=(1,))
+    raft.campaign()
+    first = raft.ready()
+    assert raft.role is Role.LEADER and first.entries and not first.committed
+    raft.persisted(first)
+    assert [e.index for e in raft.ready().committed] == [1]
+    raft.applied(1)
+    raft.propose("x", 1)
+    second = raft.ready()
+    assert [e.index for e in second.entries] == [2] and not second.committed
+
+
+def test_nobody_stands_while_a_committed_configuration_is_unapplied() -> None:
+    """etcd#7280, #11284: the configuration that counts is about to change."""
+    change = ConfigurationChange((Change("voter", 4),))
+    entries = (Entry(1, 1, "configuration", change, 0),)
+    raft = member(hard_state=HardState(1, 0, 1), entries=entries)
+    raft.campaign()
+    assert raft.role is Role.FOLLOWER
+    ready = raft.ready()
+    raft.apply_configuration(ready.committed[0].data)
+    raft.applied(1)
+    raft.campaign()
+    assert raft.role is Role.PRE_CANDIDATE
+
+
+def test_a_new_leader_changes_no_configuration_before_its_log_is_applied() -> None:
+    """Thesis §4.1, the bug of single-server changes across terms: commit an own entry first."""
+    raft = member(hard_state=HardState(1, 0, 0), entries=(entry(1, 1),))
+    elect(raft)
+    with pytest.raises(ProposalRefused):
+        raft.propose_configuration(ConfigurationChange((Change("voter", 4),)))
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, index=2))
+    work(raft)
+    raft.propose_configuration(ConfigurationChange((Change("voter", 4),)))
+    with pytest.raises(ProposalRefused):
+        raft.propose_configuration(ConfigurationChange((Change("voter", 5),)))
+
+
+def test_an_old_message_undoes_nothing() -> None:
+    """§5.3: only a conflict removes entries."""
+    log = RaftLog(BOOTSTRAP, [entry(1, 1), entry(2, 1), entry(3, 1)])
+    log.merge(0, (entry(1, 1), entry(2, 1)))
+    assert log.last_index == 3
+    log.merge(1, (entry(2, 2),))
+    assert [(e.index, e.term) for e in log.entries] == [(1, 1), (2, 2)]
+    assert log.stable_index == 1 and [e.index for e in log.offer_unstable()] == [2]
+
+
+def test_a_committed_entry_is_never_replaced() -> None:
+    log = RaftLog(BOOTSTRAP, [entry(1, 1), entry(2, 1)])
+    log.commit_to(2)
+    with pytest.raises(AssertionError, match="entry 2 is committed"):
+        log.merge(1, (entry(2, 2),))
+
+
+def test_whoever_hears_a_leader_lets_nobody_else_be_elected() -> None:
+    """Thesis §4.2.3: a member that is removed or cut off does not disturb."""
+    raft = member(2)
+    raft.step(Heartbeat(1, 2, 1, 0, 0))
+    work(raft)
+    for pre in (True, False):
+        raft.step(VoteRequest(3, 2, 2, 9, 1, pre=pre))
+        assert (work(raft), raft.term) == ([], 1)
+    raft.step(VoteRequest(3, 2, 2, 9, 1, transfer=True))
+    assert raft.vote == 3
+    raft = member(2)
+    raft.step(Heartbeat(1, 2, 1, 0, 0))
+    work(raft)
+    raft.advance_clock(401.0)
+    raft.step(VoteRequest(3, 2, 2, 9, 1, pre=True))
+    assert (work(raft), raft.term) == ([VoteReply(2, 3, 2, True, True)], 1)
+
+
+def test_an_entry_is_durable_before_it_is_acknowledged() -> None:
+    """Figure 2: respond after updating stable storage."""
+    raft = member(2)
+    raft.step(AppendRequest(1, 2, 1, 0, 0, (entry(1, 1),), 0))
+    ready = raft.ready()
+    assert ready.entries and ready.hard_state and not ready.messages
+    assert ready.messages_after_sync == (AppendReply(2, 1, 1, index=1),)
+
+
+def test_what_is_not_committed_is_bounded() -> None:
+    raft = member(max_uncommitted_bytes=100)
+    elect(raft)
+    raft.propose("a", 1000)
+    with pytest.raises(ProposalRefused):
+        raft.propose("b", 1)
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, index=2))
+    raft.propose("b", 99)
+
+
+def test_no_more_is_sent_ahead_than_the_window_takes() -> None:
+    raft = member(max_inflight_messages=2, max_append_bytes=10)
+    elect(raft)
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, index=1))
+    work(raft)
+    for number in range(10):
+        raft.propose(number, 10)
+    sent = [m for m in work(raft) if isinstance(m, AppendRequest) and m.to == 2]
+    assert [[e.index for e in m.entries] for m in sent] == [[2], [3]]
+    raft.step(AppendReply(2, 1, raft.term, index=2))
+    sent = [m for m in work(raft) if isinstance(m, AppendRequest) and m.to == 2 and m.entries]
+    assert [[e.index for e in m.entries] for m in sent] == [[4]]
+
+
+def test_only_a_leader_takes_proposals_and_the_others_name_it() -> None:
+    raft = member(2)
+    with pytest.raises(NotLeading) as refused:
+        raft.propose("x", 1)
+    assert refused.value.leader == 0
+    raft.step(Heartbeat(1, 2, 1, 0, 0))
+    with pytest.raises(NotLeading) as refused:
+        raft.propose("x", 1)
+    assert refused.value.leader == 1
+
+
+def test_a_ready_is_given_once() -> None:
+    raft = member()
+    elect(raft)
+    work(raft)
+    assert raft.ready() == Ready((), None, None, (), (), (), (), ())
