@@ -9,6 +9,8 @@ from understudy.components.controllers.deployment.controller import DeploymentCo
 from understudy.components.controllers.endpoints.endpoints_controller import EndpointsController
 from understudy.components.controllers.endpoints.slice_controller import EndpointSliceController
 from understudy.components.controllers.garbage.controller import GarbageCollector
+from understudy.components.controllers.jobs.controller import JobController
+from understudy.components.controllers.jobs.ttl_controller import TtlAfterFinishedController
 from understudy.components.controllers.namespaces.controller import NamespaceController
 from understudy.components.controllers.nodes.eviction_controller import TaintEvictionController
 from understudy.components.controllers.nodes.ipam_controller import NodeIpamController
@@ -18,6 +20,7 @@ from understudy.components.controllers.options import ControllerManagerOptions
 from understudy.components.controllers.replicaset.controller import ReplicaSetController
 from understudy.components.controllers.serviceaccounts.accounts_controller import ServiceAccountsController
 from understudy.components.controllers.serviceaccounts.root_ca_controller import RootCaPublisher
+from understudy.components.controllers.statefulsets.controller import StatefulSetController
 
 CONTROLLERS: tuple[type[Controller], ...] = (
     ServiceAccountsController,
@@ -26,10 +29,13 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NodeLifecycleController,
     DeploymentController,
     ReplicaSetController,
+    StatefulSetController,
+    JobController,
     EndpointSliceController,
     EndpointsController,
     NamespaceController,
     TaintEvictionController,
+    TtlAfterFinishedController,
     PodGarbageCollector,
     GarbageCollector,
 )
