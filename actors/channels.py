@@ -74,6 +74,11 @@ class ChannelWriter(Generic[T]):
     _core: Core = field(repr=False)
 
     @property
+    def number(self) -> int:
+        """Which channel of its system this is: observers see it with each item."""
+        return self._core.number
+
+    @property
     def label(self) -> str:
         """Who reads, and what for."""
         return self._core.label

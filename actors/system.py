@@ -71,6 +71,12 @@ class Delivery:
     """Path of the sending actor; of a channel item: the channel's label."""
     receiver: str
     message: Any
+    ask: int = 0
+    """Names the ask that this is the request or the answer of; 0 for what nobody waits for."""
+    answer: bool = False
+    """The answer to an ask, or the exception that came instead of one."""
+    channel: int = 0
+    """Number of the channel that the item came through; 0 for what was sent to an actor."""
 
 
 @frozen
@@ -92,6 +98,8 @@ class _Slot(Reply):
 
     system: ActorSystem
     waiter: Waiter
+    number: int
+    """Names this ask to observers."""
     done: bool = False
     parked: bool = False
     error: Exception | None = None
@@ -125,6 +133,10 @@ class _FarReply(Reply):
     slot: _Slot
     source: str
     target: str
+
+    @property
+    def number(self) -> int:
+        return self.slot.number
 
     def answer(self, value: Any) -> None:
         self.system.transmit(self.source, self.target, value, self.slot.answer, self.slot.waiter.label)
@@ -172,13 +184,15 @@ class ActorSystem:
     def __init__(self, world: World) -> None:
         self.world = world
         self.observers: list[Callable[[Delivery], None]] = []
-        """Called, synchronously, with every message that reaches an actor and every channel item."""
+        """Called, synchronously, with every message that reaches an actor, every answer that reaches its
+        asker, and every channel item."""
         self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_MAX)
         self.dead_letter_count = 0
         self._cells: dict[str, Cell] = {}
         self._roots: dict[str, Cell] = {}
         self._channels: dict[int, Core] = {}
         self._channel_numbers = count(1)
+        self._ask_numbers = count(1)
         self._links: dict[tuple[str, str], _Link] = {}
         self._nursery: trio.Nursery | None = None
         self._body = trio.CancelScope()
@@ -332,7 +346,7 @@ class ActorSystem:
         sender = current_cell.get()
         source = _host(sender)
         name = sender.path if sender else "outside"
-        slot = _Slot(self, Waiter(f"{name} asks {target.path}"))
+        slot = _Slot(self, Waiter(f"{name} asks {target.path}"), next(self._ask_numbers))
         cell = self._find(target)
         reply: Reply = slot
         if cell is not None and cell.host != source:
@@ -349,6 +363,12 @@ class ActorSystem:
                 await self.world.dispatcher.park(slot.waiter, slot.abandon)
             finally:
                 timer.cancel()
+        if self.observers:
+            answer = slot.value if slot.error is None else slot.error
+            asker = sender.path if sender else ""
+            self._observe(
+                Delivery(self.world.monotonic(), target.path, asker, answer, slot.number, answer=True)
+            )
         if slot.error is not None:
             raise slot.error
         return slot.value  # type: ignore[no-any-return]
@@ -451,11 +471,13 @@ class ActorSystem:
         if self.world.simulated:
             self.world.dispatcher.note("handle", f"{path} {label(envelope.message)} from {envelope.sender}")
         if self.observers:
-            self._observe(Delivery(self.world.monotonic(), envelope.sender, path, envelope.message))
+            reply = envelope.reply
+            number = reply.number if isinstance(reply, _Slot | _FarReply) else 0
+            self._observe(Delivery(self.world.monotonic(), envelope.sender, path, envelope.message, number))
 
     def _delivered_item(self, core: Core, item: Any) -> None:
         if self.observers:
-            self._observe(Delivery(self.world.monotonic(), core.label, core.label, item))
+            self._observe(Delivery(self.world.monotonic(), core.label, core.label, item, channel=core.number))
 
     def _observe(self, delivery: Delivery) -> None:
         for observer in self.observers:
