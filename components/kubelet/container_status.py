@@ -22,6 +22,8 @@ class Findings:
     """Of a started container: its readiness probe, if it has one, passes."""
     waiting: Mapping[str, tuple[str, str]]
     """By container name: reason and message of why it could not be started."""
+    runtime_name: str = "containerd"
+    """The scheme of container ids."""
 
 
 def time_text(nanoseconds: int) -> str | None:
@@ -31,7 +33,7 @@ def time_text(nanoseconds: int) -> str | None:
     return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def terminated_state(status: ContainerStatus) -> Object:
+def terminated_state(status: ContainerStatus, runtime_name: str) -> Object:
     """`state.terminated` of an exited container."""
     state: Object = {"exitCode": status.exit_code}
     if status.reason:
@@ -40,7 +42,7 @@ def terminated_state(status: ContainerStatus) -> Object:
         state["message"] = status.message
     state["startedAt"] = time_text(status.started_at)
     state["finishedAt"] = time_text(status.finished_at)
-    state["containerID"] = container_id(status)
+    state["containerID"] = container_id(status, runtime_name)
     return state
 
 
@@ -94,8 +96,8 @@ def _status(
         shown["restartCount"] = newest.metadata.attempt
         shown["image"] = newest.image.image
         shown["imageID"] = newest.image_ref
-        shown["containerID"] = container_id(newest)
-        _fill_state(shown, newest, known[1:])
+        shown["containerID"] = container_id(newest, findings.runtime_name)
+        _fill_state(shown, newest, known[1:], findings.runtime_name)
     _apply_waiting(pod, spec, shown, newest, findings, ending=ending)
     running = newest is not None and "running" in shown["state"]
     if running and newest is not None:
@@ -112,11 +114,13 @@ def _status(
     return shown
 
 
-def _fill_state(shown: Object, newest: ContainerStatus, older: list[ContainerStatus]) -> None:
+def _fill_state(
+    shown: Object, newest: ContainerStatus, older: list[ContainerStatus], runtime_name: str
+) -> None:
     if newest.state == ContainerState.RUNNING:
         shown["state"] = {"running": {"startedAt": time_text(newest.started_at)}}
     elif newest.state == ContainerState.EXITED:
-        shown["state"] = {"terminated": terminated_state(newest)}
+        shown["state"] = {"terminated": terminated_state(newest, runtime_name)}
     elif newest.state == ContainerState.UNKNOWN:
         unknown: Object = {
             "exitCode": 137,
@@ -128,7 +132,7 @@ def _fill_state(shown: Object, newest: ContainerStatus, older: list[ContainerSta
         shown["state"] = {"terminated": unknown}
     previous = next((status for status in older if status.state == ContainerState.EXITED), None)
     if previous is not None:
-        shown["lastState"] = {"terminated": terminated_state(previous)}
+        shown["lastState"] = {"terminated": terminated_state(previous, runtime_name)}
 
 
 def _apply_waiting(

@@ -78,8 +78,8 @@ def resolve(
 ) -> dict[str, str]:
     """The variables in their order.
 
-    `facts`: what only the kubelet knows: `status.podIP`, `status.podIPs`, `status.hostIP`, `status.hostIPs`. `allocatable`: the
-    node's, which stand for limits that are not set.
+    `facts`: what only the kubelet knows: `status.podIP`, `status.podIPs`, `status.hostIP`,
+    `status.hostIPs`. `allocatable`: the node's, which stand for limits that are not set.
 
     Raises:
         ConfigError: an object or a key is missing and not optional.

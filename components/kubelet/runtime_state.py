@@ -16,7 +16,6 @@ CONTAINER_NAME_LABEL = "io.kubernetes.container.name"
 HASH_ANNOTATION = "io.kubernetes.container.hash"
 RESTART_COUNT_ANNOTATION = "io.kubernetes.container.restartCount"
 PORTS_ANNOTATION = "io.kubernetes.container.ports"
-RUNTIME_TYPE = "containerd"
 
 
 @frozen
@@ -99,9 +98,9 @@ def is_sidecar(container: Object) -> bool:
     return bool(container.get("restartPolicy") == "Always")
 
 
-def container_id(status: ContainerStatus) -> str:
+def container_id(status: ContainerStatus, runtime_name: str) -> str:
     """As the pod's status shows it."""
-    return f"{RUNTIME_TYPE}://{status.id}"
+    return f"{runtime_name}://{status.id}"
 
 
 def host_network(pod: Object) -> bool:
