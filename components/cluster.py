@@ -1,8 +1,8 @@
 """The whole troupe: every component of a cluster, assembled and started in order.
 
-Start order: store, network, API server, its HTTPS front, DNS, controllers, scheduler, nodes. Each component is
-an actor (or a tree of them) on a host of its own; in simulation hosts are apart and everything between them
-is encoded. Stopping is the reverse, each within its deadline.
+Start order: store, network, API server, its HTTPS front, DNS, controllers, scheduler, nodes. Each component
+is an actor (or a tree of them) on a host of its own; in simulation hosts are apart and everything between
+them is encoded. Stopping is the reverse, each within its deadline.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from understudy.components.controllers.manager import ControllerManager
 from understudy.components.controllers.options import ControllerManagerOptions
 from understudy.components.dns.core_dns import CoreDns, CoreDnsOptions
 from understudy.components.machinery.api import ApiServing, PeerIdentity
-from understudy.components.machinery.resources import NODES
+from understudy.components.machinery.resources import NODES, PODS
 from understudy.components.node import Node, NodeOptions
+from understudy.components.pod_client import PodClient
 from understudy.components.scheduler.scheduler import Scheduler, SchedulerOptions
 from understudy.raftstore.group import raft_group
 from understudy.raftstore.options import GroupOptions
@@ -58,8 +59,8 @@ class ClusterOptions:
 class Cluster:
     """A cluster in this process: `async with Cluster(nodes=3) as cluster`.
 
-    In the real world it serves HTTPS on `bind` (port 0 picks a free one; None serves messages only) and DNS on
-    a free port of the same address. In a `SimWorld` it serves messages only.
+    In the real world it serves HTTPS on `bind` (port 0 picks a free one; None serves messages only) and DNS
+    on a free port of the same address. In a `SimWorld` it serves messages only.
 
     Raises (on entering):
         StartError: what the user can put right: an address in use, for instance.
@@ -115,6 +116,19 @@ class Cluster:
         assert self._server is not None, "the cluster is not running: use `async with`"
         transport = ActorTransport(self.system, self._server, PeerIdentity(user, groups))
         return Client(transport, user_agent, self.world)
+
+    async def pod_client(self, name: str, namespace: str = "default") -> PodClient:
+        """A client inside a running pod: DNS, ClusterIPs and the node's rules as the pod sees them.
+
+        Raises:
+            ApiError: there is no such pod.
+            ValueError: it has no address yet.
+        """
+        pod = await self.client().get(PODS, name, namespace)
+        ip = (pod.get("status") or {}).get("podIP")
+        if not ip:
+            raise ValueError(f"pod {namespace}/{name} has no address yet: wait until it runs")
+        return PodClient(namespace, ip, self.system.ref("/coredns"), self.system.ref("/network"))
 
     def store_member(self, number: int) -> Ref[Any]:
         """The store's member of that number, from 1: stop it to see the others go on."""
