@@ -6,7 +6,7 @@ already, and what belongs to no pod is removed.
 
 import logging
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from understudy.actors import (
     TRANSIENT,
@@ -70,17 +70,15 @@ class Kubelet(Actor[PodLifecycle]):
     def __init__(
         self,
         client: Client,
-        node_name: str,
-        addresses: tuple[str, ...],
+        machine: Machine,
+        options: KubeletOptions,
         runtime: Ref[cri.ContainerRuntime],
         network: Ref[PodNetwork],
-        options: KubeletOptions | None = None,
     ) -> None:
-        assert addresses, "a node has an address"
         self.client = client
-        self.options = options or KubeletOptions()
-        self.node_name = node_name
-        self.addresses = addresses
+        self.options = options
+        self.machine = machine
+        self.node_name = machine.name
         self.runtime = runtime
         self.network = network
         self.pods: dict[str, Object] = {}
@@ -104,7 +102,7 @@ class Kubelet(Actor[PodLifecycle]):
             self.client,
             self.options,
             self.node_name,
-            self.addresses,
+            self.machine.addresses,
             self.runtime,
             self.network,
             events,
@@ -118,8 +116,11 @@ class Kubelet(Actor[PodLifecycle]):
             services.list,
             allocatable(self.options),
         )
-        machine_id = world.uuid(f"machine {self.node_name}").replace("-", "")
-        machine = Machine(self.node_name, self.addresses, machine_id, world.uuid(f"boot {self.node_name}"))
+        machine = evolve(
+            self.machine,
+            machine_id=self.machine.machine_id or world.uuid(f"machine {self.node_name}").replace("-", ""),
+            boot_id=self.machine.boot_id or world.uuid(f"boot {self.node_name}"),
+        )
         self.context.spawn(
             lambda: NodeAgent(self.client, machine, self.options, self.runtime, events), "node"
         )

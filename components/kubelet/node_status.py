@@ -22,10 +22,16 @@ class Machine:
     """What identifies one node's machine."""
 
     name: str
-    addresses: tuple[str, ...]
-    """Its InternalIPs, the primary one first."""
-    machine_id: str
-    boot_id: str
+    address: str
+    """Its primary InternalIP."""
+    more_addresses: tuple[str, ...] = ()
+    machine_id: str = ""
+    boot_id: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its InternalIPs, the primary one first."""
+        return (self.address, *self.more_addresses)
 
 
 def capacity(options: KubeletOptions) -> dict[str, str]:
