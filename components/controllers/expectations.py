@@ -33,6 +33,10 @@ class Expectations:
         """The deletion of these objects has been asked for at `now` (monotonic seconds)."""
         self._pending[key] = _Expectation(deletions=set(keys), since=now)
 
+    def expect(self, key: str, creations: int, deletions: Iterable[str], now: float) -> None:
+        """Both at once."""
+        self._pending[key] = _Expectation(creations, set(deletions), now)
+
     def creation_observed(self, key: str, count: int = 1) -> None:
         """An expected object has appeared, or its creation failed."""
         pending = self._pending.get(key)

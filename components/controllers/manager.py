@@ -5,6 +5,7 @@ from collections.abc import Callable
 from understudy.actors import Actor
 from understudy.components.client import Client, Informers
 from understudy.components.controllers.controller import Controller, ControllerContext, Controlling
+from understudy.components.controllers.daemonsets.controller import DaemonSetController
 from understudy.components.controllers.deployment.controller import DeploymentController
 from understudy.components.controllers.endpoints.endpoints_controller import EndpointsController
 from understudy.components.controllers.endpoints.slice_controller import EndpointSliceController
@@ -30,6 +31,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     DeploymentController,
     ReplicaSetController,
     StatefulSetController,
+    DaemonSetController,
     JobController,
     EndpointSliceController,
     EndpointsController,

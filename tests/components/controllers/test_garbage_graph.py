@@ -113,8 +113,8 @@ def test_links_go_both_ways_and_every_lost_object_is_examined(changes: list[Chan
     for kind, uid, owners in changes:
         if kind == "remove":
             todo = graph.remove(uid)
-            if live.pop(uid, None) is not None:
-                gone.add(uid)
+            live.pop(uid, None)
+            gone.add(uid)
         elif uid not in gone:  # uids are never used twice
             owners = tuple(owner for owner in owners if owner != uid)
             live[uid] = owners
