@@ -19,7 +19,6 @@ from understudy.raftstore import confchange, quorum
 from understudy.raftstore.confchange import ConfigurationChange
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.leadership import Leadership, reconcile
-from understudy.raftstore.log import RaftLog
 from understudy.raftstore.messages import (
     AppendReply,
     AppendRequest,
@@ -39,13 +38,13 @@ from understudy.raftstore.messages import (
     VoteRequest,
 )
 from understudy.raftstore.options import RaftOptions
-from understudy.raftstore.progress import Progress, ProgressState
 from understudy.raftstore.quorum import VoteResult
 from understudy.raftstore.readindex import PendingRead, ReadState
 from understudy.raftstore.ready import NotLeading, PersistentState, ProposalRefused, Ready, Role
+from understudy.raftstore.replication import Replicator
 
 
-class Raft:
+class Raft(Replicator):
     """One member of a group."""
 
     def __init__(
@@ -56,32 +55,7 @@ class Raft:
         random: Random,
         now_ms: float = 0.0,
     ) -> None:
-        assert member > 0, member
-        self.member = member
-        self.options = options
-        self.now_ms = now_ms
-        self.term = persistent.hard_state.term
-        self.vote = persistent.hard_state.vote
-        self.log = RaftLog(persistent.snapshot, list(persistent.entries))
-        self.log.commit_to(persistent.hard_state.commit_index)
-        self.configuration = persistent.snapshot.configuration
-        self.role = Role.FOLLOWER
-        self.leader = 0
-        self.leadership: Leadership | None = None
-        self._random = random
-        self._nonce = random.getrandbits(63)
-        self._read_count = 0
-        self._persisted = HardState(self.term, self.vote, self.log.commit_index)
-        self._persisted_term = self.term
-        self._votes: dict[int, bool] = {}
-        self._leader_contact_ms = -math.inf
-        self._excuses = 0
-        self._forwarded_reads: dict[ReadToken, None] = {}
-        self._messages: list[Message] = []
-        self._messages_after_sync: list[Message] = []
-        self._pending_snapshot: Snapshot | None = None
-        self._reads: list[ReadState] = []
-        self._lost_reads: list[ReadToken] = []
+        super().__init__(member, persistent, options, random, now_ms)
         self._election_deadline_ms = 0.0
         self._draw_election_deadline()
         if self.term == 0 and self.configuration.voters[:1] == (member,):
@@ -549,146 +523,6 @@ class Raft:
         if self.role is not Role.LEADER and self._promotable() and not self._unapplied_configuration_change():
             self._start_election(pre=False, transfer=True)
 
-    # ------------------------------------------------------------------ a leader's answers
-
-    def _on_append_reply(self, reply: AppendReply) -> None:
-        leadership = self.leadership
-        progress = leadership.progress.get(reply.sender) if leadership is not None else None
-        if leadership is None or progress is None:
-            return
-        progress.recently_active = True
-        if reply.rejected:
-            agreement = reply.hint_index
-            if reply.hint_term:
-                agreement, _ = self.log.last_agreement(reply.hint_index, reply.hint_term)
-            if progress.rejected(reply.index, agreement) and progress.state is ProgressState.REPLICATE:
-                progress.become_probe()
-            return
-        assert reply.index <= self.log.last_index, (
-            f"{reply} acknowledges what was never sent: the log ends at {self.log.last_index}"
-        )
-        news = progress.acknowledged(reply.index)
-        if progress.state is ProgressState.REPLICATE:
-            progress.inflight.free_to(reply.index)
-        elif progress.state is ProgressState.PROBE:
-            if news or reply.index == progress.match:
-                progress.become_replicate()
-        elif progress.match >= self.log.floor_index:
-            progress.become_probe()
-            progress.become_replicate()
-        if news:
-            self._commit(leadership)
-            if leadership.transferee == reply.sender:
-                self._hand_over_when_ready(leadership, reply.sender)
-
-    def _on_heartbeat_reply(self, reply: HeartbeatReply) -> None:
-        leadership = self.leadership
-        progress = leadership.progress.get(reply.sender) if leadership is not None else None
-        if leadership is None or progress is None:
-            return
-        progress.recently_active = True
-        progress.paused = False
-        progress.doubtful = progress.match < self.log.last_index
-        if progress.state is ProgressState.REPLICATE:
-            # Answers may have been lost: never let a full window stay full.
-            if progress.inflight.full:
-                progress.inflight.free_first()
-        elif (
-            progress.state is ProgressState.SNAPSHOT
-            and self.now_ms - progress.snapshot_sent_ms >= self.options.snapshot_retry_ms
-        ):
-            progress.give_up_snapshot()
-        leadership.reads.confirm(reply.sender, reply.read_round)
-
-    def _commit(self, leadership: Leadership) -> None:
-        """§5.3: what a majority has is committed; §5.4.2, figure 8: but only entries of its own term."""
-        matches = {member: progress.match for member, progress in leadership.progress.items()}
-        index = quorum.committed(self.configuration, matches)
-        log = self.log
-        if index <= log.commit_index or log.term_at(index) != self.term:
-            return
-        for entry in log.entries[log.commit_index - log.floor_index : index - log.floor_index]:
-            if entry.term == self.term:
-                leadership.uncommitted_bytes -= entry.size_bytes
-        assert leadership.uncommitted_bytes >= 0, leadership.uncommitted_bytes
-        log.commit_to(index)
-
-    def _hand_over_when_ready(self, leadership: Leadership, to: int) -> None:
-        if leadership.progress[to].match == self.log.last_index:
-            self._send(TimeoutNow(self.member, to, self.term))
-
-    def _abort_transfer(self, leadership: Leadership) -> None:
-        leadership.transferee = 0
-        leadership.transfer_deadline_ms = math.inf
-
-    # ------------------------------------------------------------------ a leader's messages
-
-    def _flush(self, leadership: Leadership) -> None:
-        """Send what followers lack and open a round for the reads that came since."""
-        reads = leadership.reads
-        # etcd#7331: a new leader does not know the commit index before an entry of its own term is committed.
-        if self.log.term_at(self.log.commit_index) == self.term:
-            if reads.open(self.member, self.log.commit_index):
-                self._broadcast_heartbeat(leadership)
-            for index, read in reads.take_confirmed(self.configuration):
-                if read.member == self.member:
-                    self._reads.append(ReadState(read.token, index))
-                else:
-                    self._send(ReadIndexReply(self.member, read.member, self.term, read.token, index))
-        for member, progress in leadership.progress.items():
-            if member != self.member:
-                while self._send_append(member, progress):
-                    pass
-
-    def _send_append(self, member: int, progress: Progress) -> bool:
-        """Send one message of entries, or the snapshot, or just the commit index, if there is reason to;
-        returns whether there may be more."""
-        if progress.blocked():
-            return False
-        log = self.log
-        previous_index = progress.next - 1
-        previous_term = log.term_at(previous_index)
-        if previous_term is None:
-            self._send_snapshot(member, progress)
-            return False
-        probing = progress.state is ProgressState.PROBE
-        news = progress.next <= log.last_index or progress.commit_told < log.commit_index
-        if not (news or probing or progress.doubtful):
-            return False
-        entries: tuple[Entry, ...] = ()
-        if progress.next <= log.last_index:
-            entries = log.slice(progress.next, log.last_index, self.options.max_append_bytes)
-        self._send(
-            AppendRequest(
-                sender=self.member,
-                to=member,
-                term=self.term,
-                previous_index=previous_index,
-                previous_term=previous_term,
-                entries=entries,
-                commit_index=log.commit_index,
-            )
-        )
-        size_bytes = sum([entry.size_bytes for entry in entries])
-        progress.sent(previous_index + len(entries), size_bytes, len(entries))
-        progress.commit_told = log.commit_index
-        return not probing and progress.next <= log.last_index
-
-    def _send_snapshot(self, member: int, progress: Progress) -> None:
-        if not progress.recently_active:
-            return  # Nobody is there to take it: wait for a sign of life.
-        snapshot = self.log.snapshot
-        self._send(SnapshotRequest(self.member, member, self.term, snapshot))
-        progress.become_snapshot(snapshot.index, self.now_ms)
-
-    def _broadcast_heartbeat(self, leadership: Leadership) -> None:
-        for member, progress in leadership.progress.items():
-            if member != self.member:
-                # What the follower lacks must not be committed there: its log may still hold something else
-                # (§5.3).
-                commit_index = min(progress.match, self.log.commit_index)
-                self._send(Heartbeat(self.member, member, self.term, commit_index, leadership.reads.round))
-
     def _lose_reads(self) -> None:
         if self.leadership is not None:
             self._lost_reads.extend(
@@ -696,12 +530,3 @@ class Raft:
             )
         self._lost_reads.extend(self._forwarded_reads)
         self._forwarded_reads.clear()
-
-    def _send(self, message: Message) -> None:
-        """A leader of a durable term says nothing that its disk could make a lie; everybody else waits for
-        it.
-        """
-        if self.role is Role.LEADER and self._persisted_term == self.term:
-            self._messages.append(message)
-        else:
-            self._messages_after_sync.append(message)

@@ -101,6 +101,22 @@ def test_a_group_of_one_commits_nothing_that_its_disk_does_not_have() -> None:
     assert [e.index for e in second.entries] == [2] and not second.committed
 
 
+def test_a_leader_counts_itself_only_when_its_disk_has_the_entry() -> None:
+    """Thesis §10.2.1: it may send before its disk is done, and not count on it."""
+    raft = member()
+    elect(raft)
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, index=1))
+    work(raft)
+    raft.propose("x", 1)
+    ready = raft.ready()
+    assert any(isinstance(m, AppendRequest) for m in ready.messages)
+    raft.step(AppendReply(2, 1, raft.term, index=2))
+    assert raft.log.commit_index == 1
+    raft.persisted(ready)
+    assert raft.log.commit_index == 2
+
+
 def test_nobody_stands_while_a_committed_configuration_is_unapplied() -> None:
     """etcd#7280, #11284: the configuration that counts is about to change."""
     change = ConfigurationChange((Change("voter", 4),))
