@@ -96,7 +96,7 @@ def compute_actions(pod: Object, runtime: PodRuntime, verdicts: Verdicts) -> Act
         kill.append(Kill(name, status.id, reason, restart))
         if restart:
             start.append(name)
-    if not kept and not start:
+    if not kept and not start and not kill:
         return Actions(kill_pod=True)
     return Actions(kill=tuple(kill), start=(*sidecars, *start))
 
