@@ -35,6 +35,8 @@ class FakeContainer:
     config: ContainerConfig
     sandbox_config: PodSandboxConfig
     image_ref: str
+    image_name: str
+    """The full reference: `docker.io/library/nginx:latest`."""
     repository: str
     script: ImageScript
     created_at: int
@@ -128,7 +130,7 @@ class FakeContainer:
             self.started_at,
             self.finished_at,
             self.exit_code,
-            ImageSpec(self.config.image.user_specified_image or self.config.image.image),
+            ImageSpec(self.image_name),
             self.image_ref,
             self.reason,
             self.message,

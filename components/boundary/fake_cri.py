@@ -22,6 +22,9 @@ from .fake_web import Exit, respond
 RUNTIME_NAME = "understudy-fake"
 RUNTIME_VERSION = "v1.0.0"
 
+CLEAN_UP_SECONDS = 5.0
+"""How long the undoing of a sandbox that failed may take."""
+
 _T = TypeVar("_T")
 
 
@@ -139,6 +142,9 @@ class FakeCri(Actor[Any]):
                 await self._attach(sandbox)
         except BaseException:
             del self._names[metadata]
+            # Also when the asker has given up meanwhile: no address may leak.
+            with self.world.limit(CLEAN_UP_SECONDS, shield=True):
+                await self._detach(sandbox)
             raise
         self.sandboxes[sandbox.id] = sandbox
         self._emit(ContainerEventType.CREATED, sandbox, sandbox.id)
@@ -159,7 +165,6 @@ class FakeCri(Actor[Any]):
         except CriError:
             raise
         except Refusal as error:
-            await self._detach(sandbox)
             raise CriError(
                 CriCode.UNKNOWN,
                 f'failed to setup network for sandbox "{sandbox.id}": plugin type="understudy" '
@@ -272,6 +277,7 @@ class FakeCri(Actor[Any]):
             config,
             sandbox.config,
             image.repo_digests[0],
+            str(reference(name)),
             reference(name).repository,
             self.images.script(name),
             self._now_ns(),

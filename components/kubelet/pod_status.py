@@ -210,7 +210,11 @@ def status_patch(uid: str, previous: Object, status: Object) -> Object | None:
         # Only what changed: other conditions are others' to set, and may be newer on the server.
         known = {c["type"]: c for c in previous.get("conditions") or ()}
         order = [{"type": c["type"]} for c in status["conditions"]]
-        changed["conditions"] = [c for c in status["conditions"] if known.get(c["type"]) != c]
+        changed["conditions"] = [
+            {name: None for name in sorted(known.get(c["type"], {})) if name not in c} | c
+            for c in status["conditions"]
+            if known.get(c["type"]) != c
+        ]
         changed["$setElementOrder/conditions"] = order
     owned = {"reason", "message", "podIP", "podIPs"}
     changed |= {name: None for name in sorted(owned) if name in previous and name not in status}
