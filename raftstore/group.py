@@ -112,6 +112,8 @@ class Group(Actor[Storage]):
         self._next_number = 1
         self._turn = 0
         self._probing = False
+        self._relays: list[tuple[ChannelWriter[Any], Callable[[], None]]] = []
+        self._sweep_at = 16
 
     async def on_start(self) -> None:
         self._session = self.world.rng(f"session {self.context.path}").getrandbits(62) | 1
@@ -163,9 +165,7 @@ class Group(Actor[Storage]):
         self._next_number += 1
         self._pending[pending.number] = pending
         try:
-            self._route(pending)
-            with self.world.limit(self.options.request_timeout_seconds):
-                await pending.settled.wait()
+            await self._wait(pending)
         finally:
             del self._pending[pending.number]
         answer = pending.answer
@@ -174,6 +174,15 @@ class Group(Actor[Storage]):
         if answer.refusal is not None:
             raise answer.refusal
         return answer.reply
+
+    async def _wait(self, pending: Pending) -> None:
+        """Return when a request is answered, or when its time is over."""
+        left_s = self.options.request_timeout_seconds
+        while left_s > 0 and pending.answer is None:
+            self._route(pending)
+            with self.world.limit(min(left_s, self.options.retry_seconds)):
+                await pending.settled.wait()
+            left_s -= self.options.retry_seconds
 
     def _unavailable(self, pending: Pending) -> Unavailable:
         running = sum(self._running.values())
@@ -328,8 +337,19 @@ class Group(Actor[Storage]):
         self.context.adopt(request.to)
         next_revision = request.watch.start_revision or opened.revision + 1
         watch = evolve(request.watch, start_revision=next_revision)
-        self.context.start_soon(self._relay, watch, reader, request.to)
+        cancel = self.context.start_soon(self._relay, watch, reader, request.to)
+        self._sweep()
+        self._relays.append((request.to, cancel))
         return opened
+
+    def _sweep(self) -> None:
+        """End relays whose readers are gone: they would notice only with the next change."""
+        if len(self._relays) >= self._sweep_at:
+            for to, cancel in self._relays:
+                if to.finished:
+                    cancel()
+            self._relays = [(to, cancel) for to, cancel in self._relays if not to.finished]
+            self._sweep_at = 2 * len(self._relays) + 16
 
     async def _open(self, watch: Watch, label: str) -> tuple[ChannelReader[Any], WatchOpened]:
         """Have the leader, as soon as there is one, serve a watch."""

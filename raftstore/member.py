@@ -50,6 +50,8 @@ log = logging.getLogger("understudy.raftstore")
 ETCD_VERSION = "3.5.21"
 """The etcd version whose behaviour this is."""
 
+FULL_ROUTER_S = 0.01
+"""Answers wait so long for room in their router's mailbox."""
 ROUNDING_S = 1e-6
 """Timers are this late: one that fires a rounding error too early would find nothing due, for ever."""
 
@@ -314,7 +316,7 @@ class Member(Actor[Membership]):
             self.machine.stop_leases()
             # Whoever watches goes on at the next leader, from the last revision that came.
             self._feeds.close_all()
-        self._tell_router(self.router, LeaderNews(self.member, *known))
+        self._tell_news()
 
     def _end_leases(self) -> None:
         if self.raft.leadership is None:
@@ -335,12 +337,17 @@ class Member(Actor[Membership]):
 
     def _send_outcomes(self) -> None:
         outcomes, self._outcomes = self._outcomes, {}
-        for (router, session), batch in outcomes.items():
-            self._tell_router(router, Outcomes(self.member, session, tuple(batch)))
+        for key, batch in outcomes.items():
+            router, session = key
+            try:
+                router.tell(Outcomes(self.member, session, tuple(batch)))
+            except MailboxFull:
+                self._outcomes[key] = batch
+                self.world.call_later(FULL_ROUTER_S, self._work.set, f"{self.context.path} outcomes")
 
-    def _tell_router(self, router: Ref[Storage], message: Outcomes | LeaderNews) -> None:
+    def _tell_news(self) -> None:
         try:
-            router.tell(message)
+            self.router.tell(LeaderNews(self.member, *self._known_leader))
         except MailboxFull:
-            # The router's own clock tells its clients that nothing came.
-            log.error("member %d: the router's mailbox is full; %r is lost", self.member, type(message))
+            # It asks around when it hears nothing.
+            log.warning("member %d: the router's mailbox is full", self.member)

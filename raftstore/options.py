@@ -76,6 +76,8 @@ class GroupOptions:
     request_timeout_seconds: float = 4.0
     """A request is answered within this time, if only with `Unavailable`: below what an ask waits by
     default."""
+    retry_seconds: float = 1.0
+    """A request without an answer is sent again after this time: it, or its answer, may have been lost."""
     probe_seconds: float = 0.2
     """Without news of a leader, some member is asked after this time."""
     max_request_bytes: int = 1_572_864

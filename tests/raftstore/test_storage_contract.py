@@ -366,6 +366,17 @@ def test_a_watch_ends_when_its_reader_is_gone(play: Play) -> None:
 
 
 @pytest.mark.parametrize("store", sorted(STORES))
+def test_watches_whose_readers_are_gone_do_not_pile_up(store: str) -> None:
+    async def main(world: World) -> None:
+        async with bench(world, store) as b:
+            for number in range(200):
+                (await b.watch(Watch(b"quiet %d" % number))).cancel()
+            assert sum(status.tasks for status in b.system.statistics()) < 100
+
+    SimWorld(1, turns_max=200_000).run(main)
+
+
+@pytest.mark.parametrize("store", sorted(STORES))
 def test_leases_end_when_nobody_keeps_them_alive(store: str) -> None:
     async def main(world: World) -> None:
         async with bench(world, store) as b:
