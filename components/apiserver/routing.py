@@ -68,7 +68,7 @@ def classify(request: ApiRequest) -> RequestInfo:
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
     tail = "/".join(rest[3:])
-    if subresource == "proxy" and path.endswith("/") and not tail.endswith("/"):
+    if tail and path.endswith("/"):
         tail += "/"
     if plural == "namespaces":
         namespace = name
