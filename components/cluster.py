@@ -237,16 +237,22 @@ class Cluster:
         return factory
 
     async def _nodes_ready(self, admin: Client) -> None:
-        """Return once every node is Ready."""
+        """Give every node its role, which no kubelet may do for itself, and return once all are Ready."""
         waiting = set(self.node_names)
+        unlabelled = set(waiting)
+        role = {f"node-role.kubernetes.io/{self.options.node.role}": ""}
         if not waiting:
             return
         async with admin.watch(NODES, send_initial_events=True) as events:
             async for event in events:
+                name = event.object["metadata"].get("name", "")
+                if name in unlabelled:
+                    unlabelled.discard(name)
+                    await admin.patch(NODES, name, {"metadata": {"labels": role}})
                 status = event.object.get("status") or {}
                 for condition in status.get("conditions") or ():
                     if condition["type"] == "Ready" and condition["status"] == "True":
-                        waiting.discard(event.object["metadata"]["name"])
+                        waiting.discard(name)
                 if not waiting:
                     return
 

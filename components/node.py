@@ -6,7 +6,7 @@ node's actor. Stopping it is pulling the plug of the machine.
 
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from understudy.actors import Actor, Ref
 from understudy.components.boundary import podnet
@@ -64,11 +64,9 @@ class Node(Actor[NodeRunning]):
         )
         dataplane = context.spawn(UserSpaceDataplane, "dataplane")
         await self.network.ask(podnet.JoinNode(self.name, (self.ip,), dataplane))
-        labels = {f"node-role.kubernetes.io/{options.role}": "", **options.kubelet.node_labels}
-        kubelet_options = evolve(options.kubelet, node_labels=labels)
         context.spawn(
             lambda: Kubelet(
-                self.kubelet_client, Machine(self.name, self.ip), kubelet_options, runtime, self.network
+                self.kubelet_client, Machine(self.name, self.ip), options.kubelet, runtime, self.network
             ),
             "kubelet",
         )

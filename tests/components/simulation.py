@@ -148,7 +148,7 @@ _CHANCE = [
     (re.compile(r"\bnode-\d+\b"), "NODE"),
     (re.compile(r"(?<=my-app-)([a-z0-9]{6,10}-)?[a-z0-9]{5}\b"), "SUFFIX"),
     (re.compile(r"(?<=kube-api-access-)[a-z0-9]{5}"), "SUFFIX"),
-    (re.compile(r"containerd://[0-9a-f]+"), "CONTAINER"),
+    (re.compile(r"[a-z-]+://[0-9a-f]{64}"), "CONTAINER"),
 ]
 _NUMBERS = {"resourceVersion", "observedGeneration", "generation"}
 
