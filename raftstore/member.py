@@ -28,7 +28,7 @@ from understudy.raftstore.membership import (
     Submission,
     Submit,
 )
-from understudy.raftstore.messages import Entry, ReadToken, Snapshot
+from understudy.raftstore.messages import Entry, Heartbeat, HeartbeatReply, ReadToken, Snapshot
 from understudy.raftstore.messages import Message as RaftMessage
 from understudy.raftstore.options import MemberOptions
 from understudy.raftstore.raft import Raft
@@ -93,6 +93,10 @@ class Member(Actor[Membership]):
         self._outcomes: dict[tuple[Ref[Storage], int], list[Outcome]] = {}
         self._known_leader = (0, 0)
         self._armed_s = float("inf")
+        self._driving = False
+        """The driver is about to do what the core wants, and will look again."""
+        self._taken: Ready | None = None
+        """Taken out of the core by a handler, for the driver to do."""
 
     async def on_start(self) -> None:
         self._work = self.world.signal(f"{self.context.path} work")
@@ -114,7 +118,18 @@ class Member(Actor[Membership]):
         self.raft.advance_clock(self._now_ms())
         for message in packet.messages:
             self.raft.step(message)
-        self._work.set()
+        if self._driving or self._taken is not None or not _only_heartbeats(packet):
+            self._work.set()
+            return
+        # All that an idle group does: not worth a turn of the driver's.
+        ready = self.raft.ready()
+        if ready.only_messages:
+            self._send(ready.messages)
+            self._send(ready.messages_after_sync)
+        else:
+            self._taken = ready
+        if self._taken is not None or self._known_leader != (self.raft.term, self.raft.leader):
+            self._work.set()
 
     @handles(Submit)
     def on_submit(self, submit: Submit) -> None:
@@ -181,11 +196,17 @@ class Member(Actor[Membership]):
             await self._work.wait()
             self.raft.tick(self._now_ms())
             self._end_leases()
-            while not (ready := self.raft.ready()).empty:
+            self._driving = True
+            while not (ready := self._take()).empty:
                 await self._do(ready)
+            self._driving = False
             self._follow_leader()
             self._send_outcomes()
             self._arm_timer()
+
+    def _take(self) -> Ready:
+        taken, self._taken = self._taken, None
+        return taken if taken is not None else self.raft.ready()
 
     async def _do(self, ready: Ready) -> None:
         self._send(ready.messages)
@@ -351,3 +372,7 @@ class Member(Actor[Membership]):
         except MailboxFull:
             # It asks around when it hears nothing.
             log.warning("member %d: the router's mailbox is full", self.member)
+
+
+def _only_heartbeats(packet: Packet) -> bool:
+    return all(isinstance(message, Heartbeat | HeartbeatReply) for message in packet.messages)

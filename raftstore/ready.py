@@ -53,12 +53,15 @@ class Ready:
 
     @property
     def empty(self) -> bool:
+        return self.only_messages and not (self.messages or self.messages_after_sync)
+
+    @property
+    def only_messages(self) -> bool:
+        """Nothing is to be made durable, applied or answered."""
         return not (
-            self.messages
-            or self.hard_state
+            self.hard_state
             or self.snapshot
             or self.entries
-            or self.messages_after_sync
             or self.committed
             or self.reads
             or self.lost_reads
