@@ -71,7 +71,8 @@ class PodSecurity(AdmissionPlugin):
             self._warn(attributes, _labels(attributes.namespace, registry), {}, spec)
 
     def _warn(self, attributes: Attributes, labels: Object, metadata: Object, spec: Object) -> None:
-        policy = _policy(labels, "warn")
+        # Who sets only what is enforced is warned about workloads whose pods will not come to be.
+        policy = _policy(labels, "warn" if PREFIX + "warn" in labels else "enforce")
         found = violations(policy[0], metadata, spec)
         if found:
             attributes.warnings.append(f'would violate PodSecurity "{":".join(policy)}": {explain(found)}')

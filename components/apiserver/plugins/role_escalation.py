@@ -1,8 +1,9 @@
 """Nobody gives away more than they have: a check of writes to roles and bindings.
 
 Who writes a role must hold its rules already, or may `escalate` that role; who binds a role must hold its
-rules, or may `bind` it. The real server does this in the storage of these kinds, after mutating admission; it is a
-plugin here. Source: Kubernetes documentation, "Using RBAC Authorization", "Privilege escalation prevention".
+rules, or may `bind` it. The real server does this in the storage of these kinds, after mutating admission; it
+is a plugin here. Source: Kubernetes documentation, "Using RBAC Authorization", "Privilege escalation
+prevention".
 """
 
 from collections.abc import Iterable, Iterator, Sequence
