@@ -77,10 +77,17 @@ def conformed(
     if schema is not None:
         made, unknown = conform(schema, obj)
         findings += unknown
+    judge(context, obj.get("apiVersion", ""), obj.get("kind", ""), findings, validation)
+    return made
+
+
+def judge(
+    context: RequestContext, api_version: str, kind: str, findings: list[str], validation: str | None = None
+) -> None:
+    """Raise, warn of, or drop what strict decoding found, as `fieldValidation` says."""
     if findings:
         mode = validation or context.field_validation()
         if mode == "Strict":
-            raise strict_error(obj.get("apiVersion", ""), obj.get("kind", ""), findings)
+            raise strict_error(api_version, kind, findings)
         if mode == "Warn":
             context.warnings += findings
-    return made

@@ -11,13 +11,16 @@ from collections.abc import Callable
 import orjson
 
 from understudy.components.machinery.api import Object
+from understudy.components.machinery.managed_fields import Converter
 from understudy.components.machinery.resources import (
     EVENTS,
     EVENTS_V1,
     HORIZONTAL_POD_AUTOSCALERS,
     HORIZONTAL_POD_AUTOSCALERS_V1,
     Resource,
+    for_kind,
 )
+from understudy.components.machinery.schema import Schema, schema_for
 
 from .encoding import Stored
 
@@ -40,6 +43,23 @@ def as_stored(storage: Resource, obj: Object) -> Object:
     if obj["apiVersion"] == storage.api_version:
         return obj
     return _FROM[obj["apiVersion"], storage.kind](obj)
+
+
+def converter(resource: Resource) -> Converter | None:
+    """How managed fields find an object of a resource in its other version; None when there is only one."""
+    storage = STORED_AS.get((resource.group, resource.plural), resource)
+    return _convert if storage in STORED_AS.values() else None
+
+
+def _convert(obj: Object, api_version: str) -> tuple[Schema, Object] | None:
+    kind = obj["kind"]
+    schema, target = schema_for(api_version, kind), for_kind(api_version, kind)
+    if schema is None or target is None:
+        return None
+    if obj["apiVersion"] != api_version:
+        storage = STORED_AS.get((target.group, target.plural), target)
+        obj = as_served(target, as_stored(storage, obj))
+    return schema, obj
 
 
 def as_served_entry(resource: Resource, entry: Stored) -> bytes:

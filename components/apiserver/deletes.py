@@ -6,11 +6,10 @@ with a deletionTimestamp, which is never taken back.
 Source: Kubernetes API concepts, "Resource deletion"; API conventions, "Finalizers".
 """
 
-from datetime import datetime, timedelta
-
 from attrs import define, frozen
 
 from understudy.components.machinery.api import ApiResponse, Object
+from understudy.components.machinery.deletion import begin_deletion, mark_deleted
 from understudy.components.machinery.errors import (
     ApiError,
     FieldError,
@@ -24,7 +23,7 @@ from understudy.components.machinery.schema import schema_for
 from .admission import Admission, Attributes
 from .bodies import conformed, decode_body
 from .context import RequestContext
-from .conversion import as_served, as_stored
+from .conversion import as_served
 from .encoding import Stored, encode_object, stored
 from .reads import Page, read_page, render_list, render_value, rendering_of
 from .registry import Registry
@@ -160,19 +159,16 @@ class Deletes:
             old = current.parse()
             self._check_preconditions(context, old, options)
             await self._admit(context, namespace, name, old, options)
-            new = self._marked(context, current.parse(), options)
-            if new is None:
-                gone = True
-                if options.dry_run:
-                    return current
-                result = await self.registry.remove(current)
-                if result is not None:
-                    self.allocation.release(old)
-                return result
-            gone = False
+            new, gone = self._marked(context, current.parse(), options)
             if options.dry_run:
                 return stored(current.resource, encode_object(new), current.revision)
-            return await self.registry.replace(current, as_stored(current.resource, new))
+            if not gone:
+                return await self.registry.replace(current, new)
+            result = await self.registry.remove(current)
+            if result is None:
+                return None
+            self.allocation.release(old)
+            return stored(result.resource, encode_object(new), result.revision)
 
         entry = await self.registry.attempt(resource, namespace, name, change)
         return entry.parse(), gone
@@ -209,37 +205,24 @@ class Deletes:
                     f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {live}",
                 )
 
-    def _marked(self, context: RequestContext, obj: Object, options: DeleteOptions) -> Object | None:
-        """The object as it waits for its end, or None when nothing keeps it."""
-        metadata = obj["metadata"]
-        period = context.strategy.grace_period(obj, options.grace_period_seconds)
+    def _marked(self, context: RequestContext, obj: Object, options: DeleteOptions) -> tuple[Object, bool]:
+        """The object in its last state or as it waits for its end, and whether nothing keeps it."""
+        deletion = begin_deletion(context.strategy, obj, options.grace_period_seconds, context.now)
         finalizers = self._finalizers(context, obj, options)
-        waiting_seconds = period or 0
-        if metadata.get("deletionTimestamp"):
-            remaining = metadata.get("deletionGracePeriodSeconds") or 0
-            if period is None or period >= remaining:
-                waiting_seconds = remaining
-            if waiting_seconds or finalizers or _namespace_finalizers(obj):
-                if waiting_seconds != remaining:
-                    self._stamp(context, metadata, waiting_seconds, since=_deleted_at(metadata))
-                _set_finalizers(metadata, finalizers)
-                return obj
-            return None
-        if not waiting_seconds and not finalizers and not _namespace_finalizers(obj):
-            return None
-        self._stamp(context, metadata, waiting_seconds, since=None)
-        _set_finalizers(metadata, finalizers)
-        if context.strategy.generation and "generation" in metadata:
-            metadata["generation"] += 1
-        if obj["kind"] == "Namespace":
-            obj.setdefault("status", {})["phase"] = "Terminating"
-        return obj
-
-    def _stamp(self, context: RequestContext, metadata: Object, seconds: int, since: datetime | None) -> None:
-        start = since if since is not None else datetime.fromisoformat(context.now)
-        when = start + timedelta(seconds=seconds)
-        metadata["deletionTimestamp"] = when.strftime("%Y-%m-%dT%H:%M:%SZ")
-        metadata["deletionGracePeriodSeconds"] = seconds
+        kept = bool(finalizers or _namespace_finalizers(obj))
+        marked = deletion.obj
+        if kept and not deletion.waits:
+            marked = mark_deleted(marked, context.now)
+        marked = {**marked, "metadata": {**marked["metadata"]}}
+        metadata = marked["metadata"]
+        if finalizers:
+            metadata["finalizers"] = finalizers
+        else:
+            metadata.pop("finalizers", None)
+        if obj["kind"] == "Namespace" and kept:
+            metadata.pop("deletionGracePeriodSeconds", None)
+            marked["status"] = {**marked.get("status", {}), "phase": "Terminating"}
+        return marked, not kept and not deletion.waits
 
     def _finalizers(self, context: RequestContext, obj: Object, options: DeleteOptions) -> list[str]:
         """The finalizers with which the garbage collector is told what to do with dependents."""
@@ -263,16 +246,3 @@ class Deletes:
 
 def _namespace_finalizers(obj: Object) -> bool:
     return obj["kind"] == "Namespace" and bool(obj.get("spec", {}).get("finalizers"))
-
-
-def _deleted_at(metadata: Object) -> datetime:
-    """When the deletion was asked for."""
-    at = datetime.fromisoformat(metadata["deletionTimestamp"])
-    return at - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
-
-
-def _set_finalizers(metadata: Object, finalizers: list[str]) -> None:
-    if finalizers:
-        metadata["finalizers"] = finalizers
-    else:
-        metadata.pop("finalizers", None)

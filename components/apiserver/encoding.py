@@ -39,7 +39,9 @@ def encode_object(obj: Object) -> bytes:
 
 
 def with_resource_version(data: bytes, revision: int) -> bytes:
-    """Stored bytes as they are served."""
+    """Stored bytes as they are served; what is not stored (a dry run) has no resourceVersion."""
+    if not revision:
+        return data
     at = data.index(_METADATA) + len(_METADATA)
     return b'%b"resourceVersion":"%d",%b' % (data[:at], revision, data[at:])
 

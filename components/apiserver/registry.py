@@ -8,6 +8,7 @@ store for its revision (batched) and wait until the cache has reached it.
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import orjson
 from attrs import define, field
 
 from understudy.actors import (
@@ -275,7 +276,7 @@ class Registry:
         An object that did not change is not written, and keeps its resourceVersion.
         """
         data = encode_object(obj)
-        if data == current.data:
+        if _same_content(data, current.data):
             return current
         key = object_store_key(current.resource, current.namespace, current.name)
         reply = await self._commit(
@@ -293,10 +294,11 @@ class Registry:
 
     async def live(self, resource: Resource, namespace: str, name: str) -> Stored | None:
         """The object as the store holds it now."""
-        reply = await self._ask(etcd.Range(object_store_key(resource, namespace, name)))
+        storage = self.storage_version(resource)
+        reply = await self._ask(etcd.Range(object_store_key(storage, namespace, name)))
         if not reply.kvs:
             return None
-        return stored(self.storage_version(resource), reply.kvs[0].value, reply.kvs[0].mod_revision)
+        return stored(storage, reply.kvs[0].value, reply.kvs[0].mod_revision)
 
     async def attempt(
         self,
@@ -334,6 +336,11 @@ class Registry:
             name,
             "the object has been modified; please apply your changes to the latest version and try again",
         )
+
+
+def _same_content(one: bytes, other: bytes) -> bool:
+    """Whether two encoded objects say the same; they may differ in the order of keys."""
+    return one == other or (len(one) == len(other) and orjson.loads(one) == orjson.loads(other))
 
 
 def _at(entry: Stored, revision: int) -> Stored:

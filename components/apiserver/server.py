@@ -20,34 +20,40 @@ from understudy.components.machinery.defaults import apply_defaults
 from understudy.components.machinery.errors import (
     ApiError,
     bad_request,
-    forbidden,
     internal_error,
     method_not_allowed,
     no_such_path,
+    not_acceptable,
     timeout,
     too_large,
 )
 from understudy.components.machinery.openapi import openapi_v3_document, openapi_v3_hash, openapi_v3_index
+from understudy.components.machinery.openapi_v2 import openapi_v2
 from understudy.components.machinery.resources import BINDINGS, PODS, SERVICES, for_kind, lookup, subresource
 from understudy.components.machinery.schema import schema_for
 from understudy.components.machinery.strategy import strategy_for
+from understudy.components.machinery.warnings import deprecated_api
 from understudy.raftstore import storage as etcd
 
 from . import version
+from .access import access_attributes, forbidden_access
 from .admission import Admission
 from .allocators import ServiceAllocators
 from .authentication import Authenticator, StaticToken
-from .authorization import AccessAttributes, Authorizer
+from .authorization import Authorizer
 from .bootstrap_policy import initial_objects
 from .cacher import Interest
 from .context import RequestContext, UserInfo
 from .deletes import Deletes
+from .eviction import Evictions
 from .negotiation import negotiate
+from .patches import Patches
 from .plugins import default_plugins
 from .reads import ANY_SHAPE, get_object, list_objects
 from .registry import STORE_TIMEOUT_SECONDS, Registry
 from .reviews import Reviews
 from .routing import RequestInfo, classify, go_bool
+from .scale import Scales
 from .services import ServiceAllocation
 from .subresources import Subresources
 from .watches import open_watch
@@ -109,12 +115,13 @@ class ApiServer(Actor[ApiServing]):
             anonymous=self.options.anonymous_auth,
         )
         self.allocation = ServiceAllocation(world, ServiceAllocators())
-        admission = Admission(default_plugins(world), self.registry)
+        admission = Admission(default_plugins(world, self.authorizer), self.registry)
         self.writes = Writes(self.registry, admission, self.allocation)
+        self.patches = Patches(self.writes)
         self.deletes = Deletes(self.registry, admission, self.allocation)
-        self.subresources = Subresources(
-            self.registry, self.writes, self.deletes, self._kubelet_of, self._network
-        )
+        self.scales = Scales(self.registry, self.writes)
+        self.evictions = Evictions(self.registry, self.deletes)
+        self.subresources = Subresources(self.registry, self._kubelet_of, self._network)
         self.reviews = Reviews(self.authenticator, self.authorizer)
         await self.registry.ready()
         await self._bootstrap()
@@ -166,7 +173,7 @@ class ApiServer(Actor[ApiServing]):
         user = await self.authenticator.authenticate(request)
         if len(request.body) > BODY_BYTES_MAX:
             raise too_large(BODY_BYTES_MAX)
-        self._authorize(user, info)
+        self._authorize(user, info, request)
         if not info.is_resource:
             return self._serve_path(request, info)
         context = self._context(request, info, user)
@@ -180,39 +187,11 @@ class ApiServer(Actor[ApiServing]):
                 f"request did not complete within {self.options.request_timeout_seconds:g}s"
             ) from None
 
-    def _authorize(self, user: UserInfo, info: RequestInfo) -> None:
-        attributes = AccessAttributes(
-            user=user,
-            verb=info.verb,
-            group=info.group,
-            version=info.version,
-            plural=info.plural,
-            subresource=info.subresource,
-            namespace=info.namespace,
-            name=info.name,
-            path=info.path,
-            is_resource=info.is_resource,
-        )
-        decision = self.authorizer.authorize(attributes)
-        if decision.allowed:
-            return
-        why = f" {decision.reason}" if decision.reason else ""
-        if not info.is_resource:
-            raise ApiError(
-                403,
-                "Forbidden",
-                f'forbidden: User "{user.name}" cannot {info.verb} path "{info.path}"{why}',
-                {},
-            )
-        what = f"{info.plural}/{info.subresource}" if info.subresource else info.plural
-        scope = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
-        raise forbidden(
-            info.group,
-            info.plural,
-            info.name,
-            f'User "{user.name}" cannot {info.verb} resource "{what}" in API group "{info.group}"'
-            f" {scope}{why}",
-        )
+    def _authorize(self, user: UserInfo, info: RequestInfo, request: ApiRequest) -> None:
+        asked = access_attributes(user, info, request)
+        decision = self.authorizer.authorize(asked)
+        if not decision.allowed:
+            raise forbidden_access(asked, decision)
 
     def _context(self, request: ApiRequest, info: RequestInfo, user: UserInfo) -> RequestContext:
         resource = lookup(info.group, info.version, info.plural)
@@ -225,7 +204,7 @@ class ApiServer(Actor[ApiServing]):
             below = subresource(resource, info.subresource)
             if below is None:
                 raise no_such_path()
-        return RequestContext(
+        context = RequestContext(
             request,
             info,
             user,
@@ -235,6 +214,10 @@ class ApiServer(Actor[ApiServing]):
             self.world.now_text(),
             below,
         )
+        warning = deprecated_api(resource)
+        if warning:
+            context.warnings.append(warning)
+        return context
 
     async def _dispatch(self, context: RequestContext) -> ApiResponse:
         info = context.info
@@ -260,7 +243,7 @@ class ApiServer(Actor[ApiServing]):
         handlers: dict[str, _Handler] = {
             "create": self.writes.create,
             "update": self.writes.update,
-            "patch": self.writes.patch,
+            "patch": self.patches.patch,
             "delete": self.deletes.delete,
             "deletecollection": self.deletes.delete_collection,
         }
@@ -294,12 +277,12 @@ class ApiServer(Actor[ApiServing]):
         if info.verb not in below.verbs and not (session and info.verb == "get"):
             raise method_not_allowed()
         if name == "scale":
-            return await self.subresources.scale(context)
+            return await self.scales.serve(context)
         if resource == PODS:
             if name == "binding":
                 return await self.subresources.bind(context, info.name)
             if name == "eviction":
-                return await self.subresources.evict(context)
+                return await self.evictions.serve(context)
             if name == "log":
                 return await self.subresources.log(context, self.context.channel)
             if session:
@@ -315,7 +298,7 @@ class ApiServer(Actor[ApiServing]):
         if info.verb == "update":
             return await self.writes.update(context)
         if info.verb == "patch":
-            return await self.writes.patch(context)
+            return await self.patches.patch(context)
         raise method_not_allowed()
 
     # -- paths that are no resources
@@ -334,15 +317,18 @@ class ApiServer(Actor[ApiServing]):
             return _json(version.VERSION)
         if path.split("/")[1] in ("healthz", "livez", "readyz"):
             return self._health(request, path)
+        if path == "/openapi/v2":
+            v2 = openapi_v2(request.header("accept") or "", version.GIT_VERSION)
+            if v2 is None:
+                raise not_acceptable("OpenAPI v2 is served as JSON and as protobuf")
+            return ApiResponse(200, (("content-type", v2[0]),), v2[1])
         if path == "/openapi/v3":
             return _json(openapi_v3_index())
         if path.startswith("/openapi/v3/"):
             served = openapi_v3_document(path.removeprefix("/openapi/v3/"))
             if served is not None:
                 tag = openapi_v3_hash(path.removeprefix("/openapi/v3/"))
-                return ApiResponse(
-                    200, (("content-type", "application/json"), ("etag", f'"{tag}"')), served
-                )
+                return ApiResponse(200, (("content-type", "application/json"), ("etag", f'"{tag}"')), served)
         if path == "/":
             return _json({"paths": version.PATHS})
         raise no_such_path()

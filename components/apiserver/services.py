@@ -8,6 +8,12 @@ from attrs import define
 from understudy.actors import World
 from understudy.components.machinery.api import Object
 from understudy.components.machinery.errors import invalid
+from understudy.components.machinery.service_fields import (
+    default_ip_families,
+    keep_allocated,
+    normalise_cluster_ips,
+)
+from understudy.components.machinery.validation.services import validate_cluster_ips
 
 from .allocators import Reservation, ServiceAllocators, Unallocatable
 
@@ -32,6 +38,21 @@ class ServiceAllocation:
 
     world: World
     allocators: ServiceAllocators
+
+    def prepare(self, new: Object, old: Object | None) -> None:
+        """Complete what a Service says about addresses and ports, in place, before it is validated.
+
+        Raises ApiError 422.
+        """
+        if new["kind"] != "Service":
+            return
+        normalise_cluster_ips(new, old)
+        if old is not None:
+            keep_allocated(new, old)
+        families = tuple(self.allocators.addresses)
+        findings = validate_cluster_ips(new) or default_ip_families(new, old, families)
+        if findings:
+            raise invalid("", "Service", new["metadata"].get("name", ""), findings)
 
     @contextmanager
     def reserve(self, new: Object, old: Object | None) -> Iterator[Allocation]:

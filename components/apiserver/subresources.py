@@ -1,7 +1,6 @@
-"""Subresources that are more than another way to write the object: scale, binding, eviction, log, proxy."""
+"""Subresources that lead elsewhere: binding, log, exec and its like, proxy."""
 
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlencode
 
 from attrs import define
@@ -16,38 +15,29 @@ from understudy.components.machinery.errors import (
     bad_request,
     conflict,
     invalid,
-    method_not_allowed,
     not_found,
-    too_many_requests,
     unavailable,
 )
 from understudy.components.machinery.resources import (
     ENDPOINT_SLICES,
-    POD_DISRUPTION_BUDGETS,
     PODS,
     SERVICES,
 )
 from understudy.components.machinery.schema import schema_for
-from understudy.components.machinery.selectors import label_selector_from_object
-from understudy.components.machinery.tables import SCALE_PRINTER, print_table
 
-from .bodies import check_type, conformed, decode_body, media_type
+from .bodies import check_type, conformed, decode_body
 from .cacher import Interest
 from .context import RequestContext
-from .deletes import DeleteOptions, Deletes
 from .encoding import Stored
-from .reads import headers, now_of, read_object, render_value, rendering_of
+from .eviction import SUCCESS, set_condition
+from .reads import read_object, render_value, rendering_of
 from .registry import Registry
 from .routing import go_bool
-from .writes import Writes
 
-SCALE = "autoscaling/v1"
 PROXY_TIMEOUT_SECONDS = 30.0
 LOG_OPEN_TIMEOUT_SECONDS = 10.0
 LOG_CHUNKS = 64
 """Chunks of a log that may wait to be collected into one answer."""
-
-SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 
 @define
@@ -55,77 +45,11 @@ class Subresources:
     """The handlers of subresources that are more than another way to write the object."""
 
     registry: Registry
-    writes: Writes
-    deletes: Deletes
     kubelet_of: Callable[[str], Ref[kubelet.KubeletServing]]
     """The kubelet of a node, by name."""
     network: Ref[podnet.PodNetwork]
 
-    # -- scale
-
-    async def scale(self, context: RequestContext) -> ApiResponse:
-        """GET, PUT and PATCH of `scale`."""
-        rendering = rendering_of(context)
-        verb = context.info.verb
-        if verb == "get":
-            entry = await read_object(self.registry, context)
-        else:
-            manager, dry_run = context.field_manager(), context.dry_run()
-            change = self._scaled_by_patch(context) if verb == "patch" else self._scaled_by_put(context)
-
-            def scaled(obj: Object) -> Object:
-                scale = change(scale_of(obj))
-                replicas = (scale.get("spec") or {}).get("replicas", 0)
-                if not isinstance(replicas, int) or replicas < 0:
-                    raise invalid(
-                        "autoscaling",
-                        "Scale",
-                        context.info.name,
-                        [
-                            FieldError(
-                                "FieldValueInvalid",
-                                "spec.replicas",
-                                replicas,
-                                "must be greater than or equal to 0",
-                            )
-                        ],
-                    )
-                version = (scale.get("metadata") or {}).get("resourceVersion")
-                if version:
-                    obj["metadata"]["resourceVersion"] = version
-                obj["spec"]["replicas"] = replicas
-                return obj
-
-            entry = await self.writes.modify(context, scaled, manager, dry_run)
-        scale = scale_of(entry.parse())
-        if rendering.shape == "table":
-            value = print_table(
-                SCALE_PRINTER, [scale], now_of(context), api_version=rendering.shape_api_version
-            )
-            return ApiResponse(200, headers(context, rendering), rendering.encode(value))
-        return render_value(context, rendering, scale)
-
-    def _scaled_by_put(self, context: RequestContext) -> Callable[[Object], Object]:
-        scale, found = decode_body(context, "Scale")
-        check_type(scale, SCALE, "Scale")
-        scale = conformed(context, scale, found, schema_for(SCALE, "Scale"))
-        if scale.get("metadata", {}).get("name") != context.info.name:
-            raise bad_request("the name of the object does not match the name on the URL")
-        return lambda live: scale
-
-    def _scaled_by_patch(self, context: RequestContext) -> Callable[[Object], Object]:
-        media = media_type(context)
-        if media == "application/apply-patch+yaml":
-            raise method_not_allowed("scale takes JSON, merge and strategic merge patches")
-        patch = self.writes.patcher(context, media, schema_for(SCALE, "Scale"))
-
-        def change(live: Object) -> Object:
-            new, duplicates = patch(live)
-            return conformed(context, new, duplicates, schema_for(SCALE, "Scale"))
-
-        return change
-
-    # -- binding and eviction
+    # -- binding
 
     async def bind(self, context: RequestContext, name: str) -> ApiResponse:
         """POST of `pods/NAME/binding`, and of `bindings`: assign a pod to a node, once."""
@@ -136,22 +60,17 @@ class Subresources:
         metadata = binding.get("metadata") or {}
         name = name or metadata.get("name", "")
         target = binding.get("target") or {}
+        if metadata.get("name", name) != name:
+            raise bad_request("name in URL does not match name in Binding object")
+        # The real server answers 500 without a reason to a binding that it finds fault with.
         if target.get("kind") not in (None, "", "Node"):
-            raise invalid(
+            raise ApiError(
+                500,
                 "",
-                "Binding",
-                name,
-                [
-                    FieldError(
-                        "FieldValueNotSupported",
-                        "target.kind",
-                        target["kind"],
-                        'supported values: "Node", "<empty>"',
-                    )
-                ],
+                f'target.kind: Unsupported value: "{target["kind"]}": supported values: "Node", "<empty>"',
             )
         if not target.get("name"):
-            raise invalid("", "Binding", name, [FieldError("FieldValueRequired", "target.name", "", "")])
+            raise ApiError(500, "", "target.name: Required value")
         dry_run = context.dry_run()
 
         async def change(current: Stored | None) -> Stored | None:
@@ -160,10 +79,20 @@ class Subresources:
             pod = current.parse()
             self._check_bindable(pod, metadata, name)
             pod["spec"]["nodeName"] = target["name"]
-            pod["metadata"].setdefault("annotations", {}).update(metadata.get("annotations") or {})
-            if not pod["metadata"]["annotations"]:
-                del pod["metadata"]["annotations"]
-            _set_condition(pod, context.now)
+            for part in ("labels", "annotations"):
+                if metadata.get(part):
+                    pod["metadata"].setdefault(part, {}).update(metadata[part])
+            status = pod.setdefault("status", {})
+            status.pop("nominatedNodeName", None)
+            set_condition(
+                status.setdefault("conditions", []),
+                {
+                    "type": "PodScheduled",
+                    "status": "True",
+                    "lastProbeTime": None,
+                    "lastTransitionTime": context.now,
+                },
+            )
             return current if dry_run else await self.registry.replace(current, pod)
 
         await self.registry.attempt(PODS, context.namespace, name, change)
@@ -171,10 +100,12 @@ class Subresources:
 
     def _check_bindable(self, pod: Object, metadata: Object, name: str) -> None:
         live, node = pod["metadata"], pod["spec"].get("nodeName")
+        for key in ("uid", "resourceVersion"):
+            if metadata.get(key) and metadata[key] != live[key]:
+                problem = f"Precondition failed: {key} in precondition: {metadata[key]}, in object meta: {live[key]}"
+                raise conflict("", "pods", name, problem)
         problem = ""
-        if metadata.get("uid") and metadata["uid"] != live["uid"]:
-            problem = f"Precondition failed: UID in precondition: {metadata['uid']}, live: {live['uid']}"
-        elif live.get("deletionTimestamp"):
+        if live.get("deletionTimestamp"):
             problem = f"pod {name} is being deleted, cannot be assigned to a host"
         elif node:
             problem = f'pod {name} is already assigned to node "{node}"'
@@ -182,47 +113,6 @@ class Subresources:
             problem = f"pod {name} has non-empty .spec.schedulingGates"
         if problem:
             raise conflict("", "pods/binding", name, problem)
-
-    async def evict(self, context: RequestContext) -> ApiResponse:
-        """POST of `pods/NAME/eviction`: delete a pod unless a disruption budget forbids it."""
-        rendering = rendering_of(context)
-        eviction, found = decode_body(context, "Eviction")
-        check_type(eviction, "policy/v1", "Eviction")
-        eviction = conformed(context, eviction, found, schema_for("policy/v1", "Eviction"))
-        if (eviction.get("metadata") or {}).get("name", context.info.name) != context.info.name:
-            raise bad_request("the name of the eviction does not match the name on the URL")
-        entry = await read_object(self.registry, context)
-        self._check_budgets(context, entry)
-        options = eviction.get("deleteOptions") or {}
-        preconditions = options.get("preconditions") or {}
-        await self.deletes.delete_object(
-            context,
-            context.namespace,
-            context.info.name,
-            DeleteOptions(
-                options.get("gracePeriodSeconds"),
-                options.get("propagationPolicy"),
-                None,
-                preconditions.get("uid"),
-                preconditions.get("resourceVersion"),
-                context.dry_run(options.get("dryRun")),
-            ),
-        )
-        return render_value(context, rendering, SUCCESS, 201)
-
-    def _check_budgets(self, context: RequestContext, entry: Stored) -> None:
-        if entry.fields.get("status.phase") in ("Succeeded", "Failed", "Pending"):
-            return
-        budgets = self.registry.cache(POD_DISRUPTION_BUDGETS).list(Interest(context.namespace))
-        for stored_budget in budgets:
-            budget = stored_budget.parse()
-            if not label_selector_from_object(budget["spec"].get("selector")).matches(entry.labels):
-                continue
-            status = budget.get("status") or {}
-            if status.get("disruptionsAllowed", 0) <= 0:
-                raise too_many_requests(
-                    "Cannot evict pod as it would violate the pod's disruption budget.", 10
-                )
 
     # -- what the node answers
 
@@ -238,7 +128,7 @@ class Subresources:
         container = self._container(context, pod)
         if not node:
             # Nothing has run yet, so there is nothing to read: the real server answers an empty log.
-            return ApiResponse(200, (("content-type", "text/plain"),), b"")
+            return ApiResponse(204, (), b"")
         stream, reader = context.request.stream, None
         if stream is None:
             if go_bool(context.request.parameter("follow")):
@@ -391,7 +281,7 @@ class Subresources:
         pod = entry.parse()
         ip = (pod.get("status") or {}).get("podIP")
         if not ip:
-            raise bad_request(f"pod {name} has no IP yet")
+            raise bad_request("address not allowed")
         ports = [p for c in pod["spec"]["containers"] for p in c.get("ports") or ()]
         if not port:
             return ip, ports[0]["containerPort"] if ports else 80
@@ -437,53 +327,4 @@ def _node_unreachable(node: str, error: Exception) -> ApiError:
         500,
         "InternalError",
         f"Internal error occurred: the kubelet of node {node} cannot be reached: {error!r}",
-    )
-
-
-def scale_of(obj: Object) -> Object:
-    """The Scale of a scalable object."""
-    metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
-    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    selector: Any = spec.get("selector")
-    if obj["kind"] == "ReplicationController":
-        text = ",".join(f"{k}={v}" for k, v in sorted((selector or {}).items()))
-    else:
-        text = str(label_selector_from_object(selector))
-    shown: Object = {"replicas": status.get("replicas", 0)}
-    if text:
-        shown["selector"] = text
-    return {
-        "kind": "Scale",
-        "apiVersion": SCALE,
-        "metadata": {key: metadata[key] for key in kept if key in metadata},
-        "spec": {"replicas": spec["replicas"]} if spec.get("replicas") else {},
-        "status": shown,
-    }
-
-
-def _set_condition(pod: Object, now: str) -> None:
-    """PodScheduled is true once the pod has a node."""
-    conditions = pod.setdefault("status", {}).setdefault("conditions", [])
-    for condition in conditions:
-        if condition["type"] == "PodScheduled":
-            if condition["status"] != "True":
-                condition.clear()
-                condition.update(
-                    {
-                        "type": "PodScheduled",
-                        "status": "True",
-                        "lastProbeTime": None,
-                        "lastTransitionTime": now,
-                        "observedGeneration": pod["metadata"].get("generation", 1),
-                    }
-                )
-            return
-    conditions.append(
-        {
-            "type": "PodScheduled",
-            "status": "True",
-            "lastProbeTime": None,
-            "lastTransitionTime": now,
-            "observedGeneration": pod["metadata"].get("generation", 1),
-        }
     )
