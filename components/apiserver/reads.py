@@ -165,8 +165,13 @@ def render_value(
 def headers(context: RequestContext, rendering: Rendering) -> tuple[tuple[str, str], ...]:
     """Content type and warnings."""
     found = [("content-type", rendering.content_type)]
-    found += [("warning", f'299 - "{text}"') for text in dict.fromkeys(context.warnings)]
+    found += [("warning", f"299 - {_quoted(text)}") for text in dict.fromkeys(context.warnings)]
     return tuple(found)
+
+
+def _quoted(text: str) -> str:
+    """A quoted-string of a header (RFC 9110, section 5.6.4)."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def now_of(context: RequestContext) -> datetime:

@@ -133,7 +133,7 @@ class ServiceAccountTokens:
         seconds = EXPIRATION_SECONDS_DEFAULT if seconds is None else seconds
         self._check_lifetime(seconds)
         metadata = obj.get("metadata") or {}
-        if metadata.get("name", name) != name or metadata.get("namespace", namespace) != namespace:
+        if (metadata.get("name") or name, metadata.get("namespace") or namespace) != (name, namespace):
             raise bad_request("must match the service account of the path")
         audiences = tuple(spec.get("audiences") or (ISSUER,))
         reference = spec.get("boundObjectRef")
