@@ -29,7 +29,7 @@ class RaftOptions:
     max_excuses: int = 2
     pre_vote: bool = True
     """Ask whether one could win before raising the term, so that nobody disturbs on his return (thesis §9.6).
-    """
+    Without it and `check_quorum`, a member that was removed while it was away can hold up elections (§6)."""
     check_quorum: bool = True
     """A leader that hears no majority for `election_timeout_max_ms` steps down (thesis §6.2)."""
     snapshot_retry_ms: int = 2_000
