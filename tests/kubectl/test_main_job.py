@@ -70,7 +70,7 @@ def test_a_pod_from_a_file(kubectl: Kubectl) -> None:
     assert column(wide, "NODE")[0].startswith("node-")
     assert "podIP: 10.244." in kubectl("get", "pod", "web", "-o", "yaml")
     described = kubectl("describe", "pod", "web")
-    for reason in ("Scheduled", "Pulling", "Pulled", "Created", "Started"):
+    for reason in ("Scheduled", "Pulled", "Created", "Started"):
         assert reason in described
     assert "Started" in kubectl("get", "events")
     kubectl("get", "--raw", f"/api/v1/namespaces/{kubectl.namespace}/pods/web:80/proxy/hello")
