@@ -25,7 +25,7 @@ from understudy.components.boundary.kubelet_api import (
     StreamOpened,
 )
 from understudy.components.boundary.podnet import PodNetwork
-from understudy.components.client import Change, Client, EventRecorder, Informer, mutable
+from understudy.components.client import Change, Client, EventRecorder, Informer
 from understudy.components.machinery.resources import PODS, SERVICES
 from understudy.mailbox import ChannelClosed, Message, Refusal, message
 
@@ -162,7 +162,7 @@ class Kubelet(Actor[PodLifecycle]):
         if old_uid and old_uid != new_uid:
             self._pod_gone(old_uid, change.old)
         if change.new is not None:
-            self._pod_is(mutable(change.new))
+            self._pod_is(change.new)
 
     def _pod_is(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
@@ -208,7 +208,7 @@ class Kubelet(Actor[PodLifecycle]):
             self.context.self.tell(StopWorker(uid))
             return
         if last is not None:
-            self.pods[uid] = mutable(last)
+            self.pods[uid] = last
         self.workers[uid].tell(EndPod())
 
     @handles(PodEnded)
