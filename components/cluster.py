@@ -7,7 +7,7 @@ them is encoded. Stopping is the reverse, each within its deadline.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, field, frozen
 
 from understudy.actors import Actor, ActorSystem, RealWorld, Ref, World
+from understudy.actors.system import Delivery
 from understudy.components.apiserver.server import ApiServer, ApiServerOptions
 from understudy.components.boundary.fake_images import Catalogue
 from understudy.components.boundary.fake_podnet import FakePodNetwork
@@ -75,6 +76,7 @@ class Cluster:
         dns_port: int = 0,
         options: ClusterOptions | None = None,
         on_progress: Progress | None = None,
+        observers: Sequence[Callable[[Delivery], None]] = (),
         world: World | None = None,
     ) -> None:
         self.options = options or ClusterOptions()
@@ -91,6 +93,7 @@ class Cluster:
         self._dns_port = dns_port
         self._seed = seed
         self._world = world
+        self._observers = observers
         self._progress = on_progress or (lambda component, detail: None)
         self._stack = AsyncExitStack()
         self._system: ActorSystem | None = None
@@ -148,6 +151,7 @@ class Cluster:
             began = world.monotonic()
             front = await self._open_front(stack, world)
             self._system = await stack.enter_async_context(ActorSystem.open(world))
+            self._system.observers.extend(self._observers)
             with world.deadline(READY_TIMEOUT_SECONDS):
                 await self._start(self._system, front)
             self.ready_seconds = world.monotonic() - began
