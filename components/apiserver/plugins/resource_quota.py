@@ -59,13 +59,18 @@ class ResourceQuota(AdmissionPlugin):
             await self._charging[namespace].wait()
         done = self._charging[namespace] = self.world.event("quota charged")
         try:
+            # First all are asked, so that no quota is charged for what another one refuses.
             for entry in entries:
+                await self._charge(attributes, registry, entry.name, only_ask=True)
+            for entry in () if attributes.dry_run else entries:
                 await self._charge(attributes, registry, entry.name)
         finally:
             del self._charging[namespace]
             done.set()
 
-    async def _charge(self, attributes: Attributes, registry: Registry, name: str) -> None:
+    async def _charge(
+        self, attributes: Attributes, registry: Registry, name: str, *, only_ask: bool = False
+    ) -> None:
         entry = self._newest(registry, attributes.namespace, name)
         live = False
         for _ in range(ATTEMPTS_MAX):
@@ -76,7 +81,7 @@ class ResourceQuota(AdmissionPlugin):
                 # A refusal must not be the cache's fault.
                 if live:
                     raise refusal(attributes, charged)
-            elif charged is None or attributes.dry_run:
+            elif charged is None or only_ask:
                 return
             else:
                 self._own(charged, entry)

@@ -102,7 +102,7 @@ def _require_held(authorizer: Authorizer, attributes: Attributes, rules: Iterabl
         for rule in grant.rules
         if not grant.namespace or rule.resources
     ]
-    missing = [raw for raw in rules if not all(_holds(held, atom) for atom in _atoms(raw))]
+    missing = [raw for raw in rules if not all(holds(held, atom) for atom in atoms(raw))]
     if not missing:
         return
     shown = "\n".join(_shown(raw) for raw in missing)
@@ -114,7 +114,7 @@ def _require_held(authorizer: Authorizer, attributes: Attributes, rules: Iterabl
     )
 
 
-def _atoms(raw: Object) -> Iterator[Rule]:
+def atoms(raw: Object) -> Iterator[Rule]:
     """A rule taken apart: one verb on one resource of one group, or on one path."""
     for verb in raw.get("verbs") or ():
         for url in raw.get("nonResourceURLs") or ():
@@ -133,7 +133,7 @@ def _atoms(raw: Object) -> Iterator[Rule]:
                     )
 
 
-def _holds(held: Sequence[Rule], atom: Rule) -> bool:
+def holds(held: Sequence[Rule], atom: Rule) -> bool:
     return any(_covers(rule, atom) for rule in held)
 
 
