@@ -25,7 +25,7 @@ from .bodies import conformed, decode_body
 from .context import RequestContext
 from .conversion import as_served
 from .encoding import Stored, encode_object, stored
-from .reads import Page, read_page, render_list, render_value, rendering_of
+from .reads import read_page, render_list, render_value, rendering_of
 from .registry import Registry
 from .routing import go_bool
 from .services import ServiceAllocation
@@ -133,17 +133,13 @@ class Deletes:
         rendering = rendering_of(context, frozenset({"Table", "PartialObjectMetadataList"}))
         options = read_options(context)
         page = await read_page(self.registry, context)
-        deleted = []
         for entry in page.entries:
             try:
-                obj, _ = await self.delete_object(context, entry.namespace, entry.name, options)
+                await self.delete_object(context, entry.namespace, entry.name, options)
             except ApiError as error:
                 if error.code != 404:
                     raise
-                continue
-            revision = int(obj["metadata"]["resourceVersion"])
-            deleted.append(stored(entry.resource, encode_object(obj), revision))
-        return render_list(context, rendering, Page(deleted, page.revision, page.continue_, page.remaining))
+        return render_list(context, rendering, page)
 
     async def delete_object(
         self, context: RequestContext, namespace: str, name: str, options: DeleteOptions

@@ -107,9 +107,9 @@ class Evictions:
                     "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
                 )
             if allowed == 0:
+                wanted, healthy = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
                 raise _refused(
-                    f"The disruption budget {budget.name} needs {status.get('desiredHealthy', 0)} healthy pods"
-                    f" and has {status.get('currentHealthy', 0)} currently"
+                    f"The disruption budget {budget.name} needs {wanted} healthy pods and has {healthy} currently"
                 )
             status["disruptionsAllowed"] = allowed - 1
             disrupted[pod] = context.now

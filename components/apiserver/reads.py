@@ -5,7 +5,7 @@ Source: Kubernetes API concepts, "Resource versions" and "Retrieving large resul
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import orjson
@@ -164,9 +164,12 @@ def render_value(
 
 def headers(context: RequestContext, rendering: Rendering) -> tuple[tuple[str, str], ...]:
     """Content type and warnings."""
-    found = [("content-type", rendering.content_type)]
-    found += [("warning", f"299 - {_quoted(text)}") for text in dict.fromkeys(context.warnings)]
-    return tuple(found)
+    return (("content-type", rendering.content_type), *warning_headers(context.warnings))
+
+
+def warning_headers(texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Each text once, as a `Warning:` header."""
+    return [("warning", f"299 - {_quoted(text)}") for text in dict.fromkeys(texts)]
 
 
 def _quoted(text: str) -> str:

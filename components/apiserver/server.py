@@ -5,17 +5,17 @@ registry's caches and the allocators; both are rebuilt from the store at start.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Protocol
 
 import orjson
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from understudy.actors import Actor, DeadlineExceeded, Ref, handles
 from understudy.components.boundary import kubelet_api as kubelet
 from understudy.components.boundary import podnet
-from understudy.components.machinery import discovery
-from understudy.components.machinery.api import BODY_BYTES_MAX, ApiRequest, ApiResponse, ApiServing, Object
+from understudy.components.machinery.api import BODY_BYTES_MAX, ApiRequest, ApiResponse, ApiServing
 from understudy.components.machinery.defaults import apply_defaults
 from understudy.components.machinery.errors import (
     ApiError,
@@ -23,13 +23,20 @@ from understudy.components.machinery.errors import (
     internal_error,
     method_not_allowed,
     no_such_path,
-    not_acceptable,
     timeout,
     too_large,
 )
-from understudy.components.machinery.openapi import openapi_v3_document, openapi_v3_hash, openapi_v3_index
-from understudy.components.machinery.openapi_v2 import openapi_v2
-from understudy.components.machinery.resources import BINDINGS, PODS, SERVICES, for_kind, lookup, subresource
+from understudy.components.machinery.resources import (
+    BINDINGS,
+    NAMESPACES,
+    PODS,
+    SERVICES,
+    Resource,
+    builtin_resources,
+    for_kind,
+    lookup,
+    subresource,
+)
 from understudy.components.machinery.schema import schema_for
 from understudy.components.machinery.strategy import strategy_for
 from understudy.components.machinery.warnings import deprecated_api
@@ -48,15 +55,16 @@ from .deletes import Deletes
 from .eviction import Evictions
 from .negotiation import negotiate
 from .patches import Patches
+from .paths import Paths, no_such_page
 from .plugins import default_plugins
-from .reads import ANY_SHAPE, get_object, list_objects
+from .reads import ANY_SHAPE, get_object, list_objects, warning_headers
 from .registry import STORE_TIMEOUT_SECONDS, Registry
 from .reviews import Reviews
 from .routing import RequestInfo, classify, go_bool
 from .scale import Scales
 from .services import ServiceAllocation
 from .subresources import Subresources
-from .watches import open_watch
+from .watches import open_watch, read_watch_options
 from .writes import Writes
 
 log = logging.getLogger("understudy.apiserver")
@@ -123,6 +131,8 @@ class ApiServer(Actor[ApiServing]):
         self.evictions = Evictions(self.registry, self.deletes)
         self.subresources = Subresources(self.registry, self._kubelet_of, self._network)
         self.reviews = Reviews(self.authenticator, self.authorizer)
+        address = f"{self.options.advertise_host}:{self.options.advertise_port}"
+        self.paths = Paths(self.authenticator.tokens, address)
         await self.registry.ready()
         await self._bootstrap()
         for entry in self.registry.cache(SERVICES).list(Interest()):
@@ -161,12 +171,13 @@ class ApiServer(Actor[ApiServing]):
     async def serve(self, request: ApiRequest) -> ApiResponse:
         """Answer a request; a refusal is an answer too."""
         try:
-            return await self._serve(request)
+            answer = await self._serve(request)
         except ApiError as error:
-            return _refusal(error)
+            answer = _refusal(error)
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
-            return _refusal(internal_error(f"{request.method} {request.path} failed; see the server's log"))
+            answer = _refusal(internal_error(f"{request.method} {request.path} failed; see the server's log"))
+        return evolve(answer, body=b"") if request.method == "HEAD" else answer
 
     async def _serve(self, request: ApiRequest) -> ApiResponse:
         info = classify(request)
@@ -175,17 +186,23 @@ class ApiServer(Actor[ApiServing]):
             raise too_large(BODY_BYTES_MAX)
         self._authorize(user, info, request)
         if not info.is_resource:
-            return self._serve_path(request, info)
-        context = self._context(request, info, user)
-        if info.verb == "watch" or (info.subresource == "log" and request.stream is not None):
-            return await self._dispatch(context)
+            return await self.paths.serve(request, info.path)
+        resource = lookup(info.group, info.version, info.plural)
+        if resource is None:
+            if (info.group, info.version) not in _served_versions():
+                return no_such_page()
+            raise no_such_path()
+        context = self._context(request, info, user, resource)
         try:
+            if info.verb == "watch" or (info.subresource == "log" and request.stream is not None):
+                return await self._dispatch(context)
             with self.world.deadline(self.options.request_timeout_seconds):
                 return await self._dispatch(context)
+        except ApiError as error:
+            return _refusal(error, context.warnings)
         except DeadlineExceeded:
-            raise timeout(
-                f"request did not complete within {self.options.request_timeout_seconds:g}s"
-            ) from None
+            seconds = self.options.request_timeout_seconds
+            return _refusal(timeout(f"request did not complete within {seconds:g}s"), context.warnings)
 
     def _authorize(self, user: UserInfo, info: RequestInfo, request: ApiRequest) -> None:
         asked = access_attributes(user, info, request)
@@ -193,9 +210,10 @@ class ApiServer(Actor[ApiServing]):
         if not decision.allowed:
             raise forbidden_access(asked, decision)
 
-    def _context(self, request: ApiRequest, info: RequestInfo, user: UserInfo) -> RequestContext:
-        resource = lookup(info.group, info.version, info.plural)
-        if resource is None:
+    def _context(
+        self, request: ApiRequest, info: RequestInfo, user: UserInfo, resource: Resource
+    ) -> RequestContext:
+        if info.namespace and not resource.namespaced and resource != NAMESPACES:
             raise no_such_path()
         if resource.namespaced and not info.namespace and info.name and info.verb != "watch":
             raise no_such_path()
@@ -234,12 +252,17 @@ class ApiServer(Actor[ApiServing]):
             if resource.plural == "componentstatuses" and info.verb in ("get", "list"):
                 return version.component_statuses(context)
             raise method_not_allowed()
+        if context.request.method == "HEAD":
+            raise method_not_allowed()
         if info.verb not in resource.verbs and not (info.verb == "watch" and "watch" in resource.verbs):
             raise method_not_allowed()
         if info.verb == "watch":
             return await self._watch(context)
-        if info.verb == "create" and resource.namespaced and not info.namespace:
-            raise bad_request("an empty namespace may not be set during creation")
+        # Each verb belongs to an object or to a collection, and only reads cross namespaces.
+        to_object = info.verb in ("get", "update", "patch", "delete")
+        within = not resource.namespaced or info.namespace or info.verb in ("list", "watch")
+        if (bool(info.name) != to_object and info.verb not in ("list", "watch")) or not within:
+            raise method_not_allowed()
         handlers: dict[str, _Handler] = {
             "create": self.writes.create,
             "update": self.writes.update,
@@ -261,11 +284,12 @@ class ApiServer(Actor[ApiServing]):
         rendering = negotiate(
             context.request.header("accept"), shapes=ANY_SHAPE, pretty=pretty, streaming=True
         )
+        options = read_watch_options(context, self.world)
         stream = context.request.stream
         if stream is None:
             raise bad_request("a watch needs a transport that can stream")
         self.context.adopt(stream)
-        return await open_watch(self.registry, context, rendering, stream, self.context.start_soon)
+        return await open_watch(self.registry, context, rendering, options, stream, self.context.start_soon)
 
     async def _dispatch_subresource(self, context: RequestContext) -> ApiResponse:
         info, resource, below = context.info, context.resource, context.subresource
@@ -301,54 +325,12 @@ class ApiServer(Actor[ApiServing]):
             return await self.patches.patch(context)
         raise method_not_allowed()
 
-    # -- paths that are no resources
 
-    def _serve_path(self, request: ApiRequest, info: RequestInfo) -> ApiResponse:
-        path = info.path.rstrip("/") or "/"
-        if request.method not in ("GET", "HEAD"):
-            raise no_such_path() if path.startswith("/api") else method_not_allowed()
-        address = f"{self.options.advertise_host}:{self.options.advertise_port}"
-        found = discovery.discovery(path, request.header("accept") or "", server_address=address)
-        if found is not None:
-            content_type, document = found
-            body = document if isinstance(document, bytes) else orjson.dumps(document)
-            return ApiResponse(200, (("content-type", content_type),), body)
-        if path == "/version":
-            return _json(version.VERSION)
-        if path.split("/")[1] in ("healthz", "livez", "readyz"):
-            return self._health(request, path)
-        if path == "/openapi/v2":
-            v2 = openapi_v2(request.header("accept") or "", version.GIT_VERSION)
-            if v2 is None:
-                raise not_acceptable("OpenAPI v2 is served as JSON and as protobuf")
-            return ApiResponse(200, (("content-type", v2[0]),), v2[1])
-        if path == "/openapi/v3":
-            return _json(openapi_v3_index())
-        if path.startswith("/openapi/v3/"):
-            served = openapi_v3_document(path.removeprefix("/openapi/v3/"))
-            if served is not None:
-                tag = openapi_v3_hash(path.removeprefix("/openapi/v3/"))
-                return ApiResponse(200, (("content-type", "application/json"), ("etag", f'"{tag}"')), served)
-        if path == "/":
-            return _json({"paths": version.PATHS})
-        raise no_such_path()
-
-    def _health(self, request: ApiRequest, path: str) -> ApiResponse:
-        """Healthy means: the watch cache follows the store."""
-        checks = ("ping", "etcd", "watch-cache")
-        kind, _, which = path.lstrip("/").partition("/")
-        if which and which not in checks:
-            raise no_such_path()
-        text = "ok"
-        if go_bool(request.parameter("verbose")):
-            text = "".join(f"[+]{check} ok\n" for check in checks) + f"{kind} check passed\n"
-        return ApiResponse(200, (("content-type", "text/plain; charset=utf-8"),), text.encode())
+@cache
+def _served_versions() -> frozenset[tuple[str, str]]:
+    return frozenset((resource.group, resource.version) for resource in builtin_resources())
 
 
-def _json(value: Object) -> ApiResponse:
-    return ApiResponse(200, (("content-type", "application/json"),), orjson.dumps(value))
-
-
-def _refusal(error: ApiError) -> ApiResponse:
-    found = (("content-type", "application/json"), *error.headers)
+def _refusal(error: ApiError, warnings: Iterable[str] = ()) -> ApiResponse:
+    found = (("content-type", "application/json"), *error.headers, *warning_headers(warnings))
     return ApiResponse(error.code, found, orjson.dumps(error.status))

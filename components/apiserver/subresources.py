@@ -102,7 +102,7 @@ class Subresources:
         live, node = pod["metadata"], pod["spec"].get("nodeName")
         for key in ("uid", "resourceVersion"):
             if metadata.get(key) and metadata[key] != live[key]:
-                problem = f"Precondition failed: {key} in precondition: {metadata[key]}, in object meta: {live[key]}"
+                problem = f"Precondition failed: {key} in precondition: {metadata[key]}, live: {live[key]}"
                 raise conflict("", "pods", name, problem)
         problem = ""
         if live.get("deletionTimestamp"):
@@ -122,12 +122,13 @@ class Subresources:
         channel: Callable[[str, int], tuple[ChannelWriter[bytes], ChannelReader[bytes]]],
     ) -> ApiResponse:
         """GET of `pods/NAME/log`."""
+        numbers = {name: self._number(context, name, least) for name, least in _LOG_NUMBERS.items()}
         entry = await read_object(self.registry, context)
         pod = entry.parse()
         node = pod["spec"].get("nodeName")
         container = self._container(context, pod)
         if not node:
-            # Nothing has run yet, so there is nothing to read: the real server answers an empty log.
+            # Nothing has run yet, so there is nothing to read.
             return ApiResponse(204, (), b"")
         stream, reader = context.request.stream, None
         if stream is None:
@@ -140,12 +141,12 @@ class Subresources:
             container,
             stream,
             follow=go_bool(context.request.parameter("follow")),
-            tail_lines=self._number(context, "tailLines"),
-            since_seconds=self._number(context, "sinceSeconds", least=1),
+            tail_lines=numbers["tailLines"],
+            since_seconds=numbers["sinceSeconds"],
             since_time=context.request.parameter("sinceTime") or "",
             timestamps=go_bool(context.request.parameter("timestamps")),
             previous=go_bool(context.request.parameter("previous")),
-            limit_bytes=self._number(context, "limitBytes", least=1),
+            limit_bytes=numbers["limitBytes"],
         )
         try:
             await self.kubelet_of(node).ask(request, LOG_OPEN_TIMEOUT_SECONDS)
@@ -179,7 +180,7 @@ class Subresources:
             raise bad_request(f"container {name} is not valid for pod {context.info.name}")
         return name
 
-    def _number(self, context: RequestContext, name: str, least: int = 0) -> int | None:
+    def _number(self, context: RequestContext, name: str, least: int) -> int | None:
         text = context.request.parameter(name)
         if not text:
             return None
@@ -292,6 +293,9 @@ class Subresources:
                 return ip, named["containerPort"]
         raise bad_request(f'pod {name} has no port "{port}"')
 
+
+_LOG_NUMBERS = {"tailLines": 0, "sinceSeconds": 1, "limitBytes": 1}
+"""Parameters of a log that are numbers, and the least that each may be."""
 
 _HOP_BY_HOP = frozenset(
     {

@@ -4,9 +4,9 @@ from understudy.components.machinery.api import ApiResponse, Object
 from understudy.components.machinery.errors import not_found
 
 from .context import RequestContext
-from .reads import render_value, rendering_of
+from .reads import headers, render_value, rendering_of
 
-GIT_VERSION = "v1.36.0+understudy"
+GIT_VERSION = "v1.36.2"
 """The Kubernetes that is played, as clients compare it."""
 
 VERSION: Object = {
@@ -18,23 +18,12 @@ VERSION: Object = {
     "minCompatibilityMinor": "35",
     "gitVersion": GIT_VERSION,
     "gitCommit": "",
-    "gitTreeState": "clean",
+    "gitTreeState": "understudy",
     "buildDate": "2026-01-01T00:00:00Z",
     "goVersion": "none (Python)",
     "compiler": "cpython",
     "platform": "linux/amd64",
 }
-
-PATHS = [
-    "/api",
-    "/api/v1",
-    "/apis",
-    "/healthz",
-    "/livez",
-    "/openapi/v3",
-    "/readyz",
-    "/version",
-]
 
 _COMPONENTS = ("controller-manager", "etcd-0", "scheduler")
 
@@ -50,7 +39,6 @@ def _component_status(name: str) -> Object:
 
 def component_statuses(context: RequestContext) -> ApiResponse:
     """The deprecated componentstatuses: every component runs in the same process as this answer."""
-    context.warnings.append("v1 ComponentStatus is deprecated in v1.19+")
     name = context.info.name
     if name:
         if name not in _COMPONENTS:
@@ -63,4 +51,4 @@ def component_statuses(context: RequestContext) -> ApiResponse:
         "metadata": {},
         "items": [_component_status(name) for name in _COMPONENTS],
     }
-    return ApiResponse(200, (("content-type", rendering.content_type),), rendering.encode(value))
+    return ApiResponse(200, headers(context, rendering), rendering.encode(value))

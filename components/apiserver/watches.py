@@ -9,7 +9,7 @@ Source: Kubernetes API concepts, "Efficient detection of changes" and "Streaming
 from collections.abc import Callable, Iterable
 
 import orjson
-from attrs import define, field
+from attrs import define, field, frozen
 
 from understudy.actors import ChannelWriter, Timer, World
 from understudy.components.machinery import protobuf
@@ -142,6 +142,35 @@ class Watcher:
         return self.encode_object("BOOKMARK", obj)
 
 
+@frozen
+class WatchOptions:
+    """What a watch asks for."""
+
+    interest: Interest
+    revision: int
+    """Where it starts; 0: with the current state."""
+    current: bool
+    """The initial state must be as current as the store."""
+    send_initial_events: bool
+    bookmarks: bool
+    timeout_seconds: float
+
+
+def read_watch_options(context: RequestContext, world: World) -> WatchOptions:
+    """The parameters of a watch. Raises 400, 422, and 500 as the real server does."""
+    text = context.request.parameter("resourceVersion") or ""
+    interest = read_interest(context)
+    initial, bookmarks = _check_options(context)
+    return WatchOptions(
+        interest,
+        parse_resource_version(text),
+        not text,
+        initial,
+        bookmarks,
+        _timeout_seconds(context, world),
+    )
+
+
 def _check_options(context: RequestContext) -> tuple[bool, bool]:
     """Whether initial events are asked for, and bookmarks allowed. Raises 422 as the real server does."""
     request = context.request
@@ -195,24 +224,21 @@ async def open_watch(
     registry: Registry,
     context: RequestContext,
     rendering: Rendering,
+    options: WatchOptions,
     writer: ChannelWriter[bytes],
     start_soon: Callable[..., object],
 ) -> ApiResponse:
     """Begin a watch; the events go to `writer`."""
-    interest = read_interest(context)
-    initial, bookmarks = _check_options(context)
-    world = registry.world
-    timeout_seconds = _timeout_seconds(context, world)
-    text = context.request.parameter("resourceVersion") or ""
-    revision = parse_resource_version(text)
+    interest, revision = options.interest, options.revision
+    initial, bookmarks = options.send_initial_events, options.bookmarks
     cache = registry.cache(context.resource)
     tables = None
     if rendering.shape == "table":
         include = context.request.parameter("includeObject") or ""
         tables = WatchTables(printer_for(context.resource), include, api_version=rendering.shape_api_version)
-    watcher = Watcher(context, rendering, cache, writer, world, tables, after=revision)
+    watcher = Watcher(context, rendering, cache, writer, registry.world, tables, after=revision)
     state_first = initial or not revision
-    if state_first and not text:
+    if state_first and options.current:
         await registry.fresh()
     # From here on nothing waits until the watcher follows the cache: no event falls into a gap.
     if not state_first and revision < cache.oldest:
@@ -233,7 +259,7 @@ async def open_watch(
         if first:
             watcher.send(b"".join(first))
         watcher.start(interest, behind_initial_state=False)
-    watcher.after_seconds(timeout_seconds, "time-out", lambda: _expire(watcher, registry, bookmarks))
+    watcher.after_seconds(options.timeout_seconds, "time-out", lambda: _expire(watcher, registry, bookmarks))
     if bookmarks:
         _bookmark_again(watcher, registry)
     return _head(context, rendering)

@@ -72,9 +72,7 @@ class Writes:
     ) -> Stored:
         """Store a decoded object, which is changed; `applied`: its managed fields are those of an apply."""
         metadata = _fresh_metadata(context, obj)
-        default_and_keep_owners(obj)
-        if not applied:
-            _track(context, None, obj, manager)
+        default_and_track(context, None, obj, manager, tracked=applied)
         attributes = _attributes("CREATE", context, obj, None, dry_run)
         await self.admission.admit(attributes)
         metadata["uid"] = self.registry.world.uuid("uids")
@@ -171,9 +169,8 @@ class Writes:
         resource, info = context.resource, context.info
         old = as_served(resource, current.parse())
         self._check_version(context, old, new)
-        default_and_keep_owners(new)
-        if not tracked:
-            _track(context, old, new, manager)
+        new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        default_and_track(context, old, new, manager, tracked=tracked)
         attributes = _attributes("UPDATE", context, new, old, dry_run)
         await self.admission.admit(attributes)
         partial = info.subresource and info.subresource != "scale"
@@ -190,9 +187,7 @@ class Writes:
         if not partial:
             context.warnings += update_warnings(new, old)
         with self.allocation.reserve(new, old) as allocation:
-            made = allocation.obj
-            made["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-            made = keep_times_if_unchanged(old, made)
+            made = keep_times_if_unchanged(old, allocation.obj)
             if dry_run:
                 return stored(
                     current.resource, encode_object(as_stored(current.resource, made)), current.revision
@@ -212,7 +207,7 @@ class Writes:
         if gone is None:
             return None
         self.allocation.release(old)
-        return stored(gone.resource, encode_object(last), gone.revision)
+        return stored(current.resource, encode_object(last), current.revision)
 
     def _check_version(self, context: RequestContext, old: Object, new: Object) -> None:
         """Whether the update knows the state that it replaces. Raises 409, 422 and 500."""
@@ -269,34 +264,44 @@ def _fresh_metadata(context: RequestContext, obj: Object) -> Object:
     return metadata
 
 
-def default_and_keep_owners(obj: Object) -> None:
-    """Default an object in place; an empty list of managed fields, which means something, stays."""
-    metadata = obj["metadata"]
+def default_and_track(
+    context: RequestContext, old: Object | None, new: Object, manager: str, *, tracked: bool
+) -> None:
+    """Default an object in place and set its managed fields, unless they are already as they have to be.
+
+    Defaulting takes away empty lists, of which tracking has to know.
+    """
+    metadata = new["metadata"]
     owners = metadata.get("managedFields")
-    apply_defaults(obj)
+    places = [new, spec] if isinstance(spec := new.get("spec"), dict) else [new]
+    empty = [(place, key) for place in places for key, value in place.items() if value == []]
+    apply_defaults(new)
+    if tracked or context.schema is None:
+        return
     if owners is not None:
         metadata["managedFields"] = owners
-
-
-def _track(context: RequestContext, old: Object | None, new: Object, manager: str) -> None:
-    """Set the managed fields of what a caller sent."""
-    metadata = new["metadata"]
-    managed = None
-    if context.schema is not None:
-        managed = track_update(
-            context.schema,
-            old,
-            new,
-            manager,
-            time=context.now,
-            api_version=context.resource.api_version,
-            subresource=context.info.subresource,
-            convert=converter(context.resource),
-        )
+    emptied = [(place, key) for place, key in empty if place.get(key, 0) is None]
+    for place, key in emptied:
+        place[key] = []
+    if new["kind"] == "DaemonSet":
+        # The server writes this annotation before it tracks, so that the client owns it.
+        metadata.setdefault("annotations", {}).setdefault("deprecated.daemonset.template.generation", "0")
+    managed = track_update(
+        context.schema,
+        old,
+        new,
+        manager,
+        time=context.now,
+        api_version=context.resource.api_version,
+        subresource=context.info.subresource,
+        convert=converter(context.resource),
+    )
     if managed:
         metadata["managedFields"] = managed
     else:
         metadata.pop("managedFields", None)
+    for place, key in emptied:
+        place[key] = None
 
 
 def _attributes(

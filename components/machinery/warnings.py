@@ -36,7 +36,9 @@ _RENAMED_NODE_LABELS = {
     "failure-domain.beta.kubernetes.io/region": (
         "deprecated since v1.17; use topology.kubernetes.io/region instead"
     ),
-    "failure-domain.beta.kubernetes.io/zone": "deprecated since v1.17; use topology.kubernetes.io/zone instead",
+    "failure-domain.beta.kubernetes.io/zone": (
+        "deprecated since v1.17; use topology.kubernetes.io/zone instead"
+    ),
     "beta.kubernetes.io/instance-type": (
         "deprecated since v1.17; use node.kubernetes.io/instance-type instead"
     ),
@@ -120,7 +122,8 @@ def _pod_warnings(pod: Object, at: str = "") -> Iterator[str]:
     for index, constraint in enumerate(spec.get("topologySpreadConstraints") or ()):
         key = constraint.get("topologyKey", "")
         if key in _RENAMED_NODE_LABELS:
-            yield f"{here}.topologySpreadConstraints[{index}].topologyKey: {key} is {_RENAMED_NODE_LABELS[key]}"
+            why = _RENAMED_NODE_LABELS[key]
+            yield f"{here}.topologySpreadConstraints[{index}].topologyKey: {key} is {why}"
     for index, volume in enumerate(spec.get("volumes") or ()):
         for kind, text in _DEPRECATED_VOLUMES.items():
             if kind in volume:
@@ -137,7 +140,10 @@ def _pod_warnings(pod: Object, at: str = "") -> Iterator[str]:
         if any(alias.get("ip") == other.get("ip") for other in spec["hostAliases"][:index]):
             yield f"{here}.hostAliases[{index}].ip: duplicate ip {alias.get('ip')!r}"
     if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
-        yield f"{here}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
+        yield (
+            f"{here}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be"
+            " treated as 1"
+        )
     for field in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(field) or ()):
             yield from _container_warnings(container, f"{here}.{field}[{index}]")
@@ -156,9 +162,8 @@ def _container_warnings(container: Object, at: str) -> Iterator[str]:
     for index, variable in enumerate(container.get("env") or ()):
         name = variable.get("name", "")
         if name in names_seen:
-            yield (
-                f"{at}.env[{index}]: hides previous definition of {name!r}, which may be dropped when using apply"
-            )
+            place = f"{at}.env[{index}]"
+            yield f"{place}: hides previous definition of {name!r}, which may be dropped when using apply"
         names_seen.add(name)
     ports: list[tuple[Any, ...]] = []
     for index, port in enumerate(container.get("ports") or ()):

@@ -4,7 +4,8 @@ Expectations hold placeholders: `{{uid}}` stands for some UID, the same one wher
 What may differ from the recording: the wording of `message` fields and warnings, the order of managed fields,
 of conflict causes and of warnings, and bookmarks that come by the clock.
 
-`python tests/golden/replaying.py [-v] [-k TEXT] [FOLDER]` counts and shows what fails.
+`python tests/golden/replaying.py [-v] [-k TEXT]` counts and shows what fails; `--write` then makes the list of
+what has to pass from now on.
 """
 
 import base64
@@ -25,6 +26,7 @@ from understudy.components.boundary.fake_podnet import FakePodNetwork
 from understudy.components.machinery.api import ApiRequest, ApiResponse, ApiServing, PeerIdentity
 from understudy.raftstore.memory import memory_store
 
+MUST_PASS = Path(__file__).resolve().parents[1] / "components" / "apiserver" / "golden_pass.txt"
 ADMINISTRATOR = PeerIdentity("admin", ("system:masters",))
 USER_AGENT = "golden/1.0"
 SHOWN_HEADERS = ("content-type", "warning", "retry-after", "location")
@@ -374,8 +376,7 @@ class Stage:
             self._open.pop(identifier).cancel()
             if stream:
                 return answer, None
-            told = [json.loads(line) for line in answer.body.splitlines() if line.strip()]
-            return answer, {"$watch": told}
+            return answer, {"$watch": [_received(answer.body, answer.header("content-type") or "")]}
         if stream:
             await self.world.sleep(stream.get("settle", SETTLE_SECONDS))
             return answer, None
@@ -448,6 +449,10 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.ERROR)
     areas: dict[str, list[int]] = {}
     results = replay(facts, text)
+    if "--write" in arguments:
+        assert not text, "the list is made from all scenarios"
+        passing = sorted(name for name, differences in results.items() if not differences)
+        MUST_PASS.write_text("".join(f"{name}\n" for name in passing))
     for identifier, differences in results.items():
         passed, total = areas.setdefault(identifier.partition("/")[0], [0, 0])
         areas[identifier.partition("/")[0]] = [passed + (not differences), total + 1]
