@@ -77,7 +77,7 @@ class NodeAgent(Actor[NodeKeeping]):
         self.events = events
         self.node: Object = {}
         self.status: Object = {}
-        """As it was last sent."""
+        """As this kubelet last sent it; others' conditions on the node are theirs."""
         self.sent_at = 0.0
         self.pod_cidr = ""
         self.lease: Object | None = None
@@ -122,6 +122,7 @@ class NodeAgent(Actor[NodeKeeping]):
         )
         try:
             self.node = await self.client.create(NODES, new_node(self.machine, self.options, status))
+            self.status = status
         except ApiError as error:
             if error.code != 409:
                 raise
@@ -129,7 +130,7 @@ class NodeAgent(Actor[NodeKeeping]):
             self.node = await self.client.patch(
                 NODES, self.machine.name, {"metadata": {"labels": labels}}, type="strategic"
             )
-        self.status = dict(self.node.get("status") or {})
+            self.status = dict(self.node.get("status") or {})
         self.sent_at = self.world.monotonic()
 
     async def _runtime_facts(self) -> RuntimeFacts:
@@ -171,13 +172,13 @@ class NodeAgent(Actor[NodeKeeping]):
         was_ready = is_ready(self.status)
         sent = {name: value for name, value in fresh.items() if self.status.get(name) != value}
         try:
-            answer = await self.client.patch(
+            await self.client.patch(
                 NODES, self.machine.name, {"status": sent}, type="strategic", subresource="status"
             )
         except ApiError as error:
             log.warning("node %s: unable to update the status: %s", self.machine.name, error)
             return
-        self.status = dict(answer.get("status") or fresh)
+        self.status = fresh
         self.sent_at = self.world.monotonic()
         if is_ready(fresh) and not was_ready:
             self._say_ready()

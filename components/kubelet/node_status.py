@@ -120,15 +120,11 @@ def node_status(
     else:
         conditions.append(_condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"))
     known = {c["type"]: c for c in previous.get("conditions") or ()}
-    ours = {c["type"] for c in conditions}
     addresses = [{"type": "InternalIP", "address": ip} for ip in machine.addresses]
     return {
         "capacity": capacity(options),
         "allocatable": allocatable(options),
-        "conditions": [
-            *(c for type, c in known.items() if type not in ours),
-            *(_with_times(c, known.get(c["type"]), now) for c in conditions),
-        ],
+        "conditions": [_with_times(c, known.get(c["type"]), now) for c in conditions],
         "addresses": [*addresses, {"type": "Hostname", "address": machine.name}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": options.port}},
         "nodeInfo": {

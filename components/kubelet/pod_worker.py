@@ -116,6 +116,8 @@ class PodWorker(Actor[PodWorking]):
         self.probing = Probing()
         self.waiting: dict[str, tuple[str, str]] = {}
         """Why a container could not be started: reason and message, by name."""
+        self.retry_at: dict[str, float] = {}
+        """Before which (monotonic) time a container that could not be started is not tried again."""
         self.backoff = Backoff(node.options.container_backoff_initial, node.options.max_container_backoff)
         self.ended = False
         self.ending = False
@@ -141,6 +143,8 @@ class PodWorker(Actor[PodWorking]):
         self._take(message.pod)
 
     def _take(self, pod: Object) -> None:
+        if pod["spec"] != self.pod["spec"]:
+            self.retry_at.clear()
         self.pod = pod
         if pod["metadata"].get("deletionTimestamp"):
             self._end(grace_period(pod))
@@ -282,6 +286,8 @@ class PodWorker(Actor[PodWorking]):
     async def _start(self, container: Object) -> bool:
         """Start a container unless its back-off lasts; returns whether it was tried with success."""
         name = container["name"]
+        if self.world.monotonic() < self.retry_at.get(name, 0.0):
+            return False
         newest = self.runtime.newest(name)
         if newest is not None and newest.state == ContainerState.EXITED:
             now = self.world.now().timestamp()
@@ -296,6 +302,7 @@ class PodWorker(Actor[PodWorking]):
         except StartError as error:
             self.waiting[name] = (error.reason, error.message)
             pause = self.node.options.sync_retry if error.retry_after is None else error.retry_after
+            self.retry_at[name] = self.world.monotonic() + pause
             self.context.set_timer(f"start {name}", pause, LookAgain())
             return False
         self.waiting.pop(name, None)
