@@ -23,10 +23,12 @@ from understudy.components.machinery.resources import (
 from understudy.components.machinery.schema import schema_for
 
 from .access import AccessAttributes
+from .admission import Attributes
 from .authentication import Authenticator
 from .authorization import Authorizer
 from .bodies import check_type, conformed, decode_body
 from .context import RequestContext, UserInfo
+from .plugins.node_restriction import NodeRestriction
 from .reads import render_value, rendering_of
 from .service_account_tokens import ISSUER
 
@@ -35,6 +37,7 @@ _ACCESS_REVIEWS = frozenset(
     resource.plural
     for resource in (SUBJECT_ACCESS_REVIEWS, LOCAL_SUBJECT_ACCESS_REVIEWS, SELF_SUBJECT_ACCESS_REVIEWS)
 )
+_RESTRICTION = NodeRestriction()
 _OPERATORS = {"In", "NotIn", "Exists", "DoesNotExist"}
 
 
@@ -99,6 +102,20 @@ class Reviews:
         if obj:
             check_type(obj, *_TOKEN_REQUEST)
         obj = conformed(context, obj, found, schema_for(*_TOKEN_REQUEST))
+        attributes = Attributes(
+            "CREATE",
+            context.resource,
+            context.info.subresource,
+            context.namespace,
+            context.info.name,
+            obj,
+            None,
+            context.user,
+            dry_run,
+            context.warnings,
+        )
+        # Of the admission plugins this is the only one that looks at tokens.
+        await _RESTRICTION.admit(attributes, self.authenticator.registry)
         answer = await self.authenticator.tokens.request(
             context.namespace, context.info.name, obj, dry_run=dry_run
         )

@@ -458,6 +458,18 @@ def test_a_kubelet_keeps_to_its_node_and_pods(perform: Perform) -> None:
         assert not await may(lease("n2", "kube-node-lease"))
         assert not await may(lease("n1", "kube-system"))
 
+        async def may_ask_token(**reference: str) -> bool:
+            request = of("ServiceAccount", "sa", spec={"boundObjectRef": reference or None})
+            return await may(request, subresource="token")
+
+        bound = {"kind": "Pod", "apiVersion": "v1"}
+        uids = {name: stage.registry.cache(PODS).get("ns", name).uid for name in ("mine", "other")}
+        assert await may_ask_token(**bound, name="mine", uid=uids["mine"])
+        assert not await may_ask_token(**bound, name="mine", uid=uids["other"])
+        assert not await may_ask_token(**bound, name="other", uid=uids["other"])
+        assert not await may_ask_token(**bound, name="mine")
+        assert not await may_ask_token()
+
     perform(main)
 
 
