@@ -105,6 +105,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     # Real adapters of the API's wire: sockets, TLS and files of certificates.
     "components/apiserver/https.py": frozenset({"trio"}),
     "components/apiserver/listening.py": frozenset({"trio", "socket"}),
+    "components/apiserver/streams.py": frozenset({"trio", "socket"}),
     "components/client/https.py": frozenset({"trio"}),
     "components/client/kubeconfig.py": frozenset(
         {"os", "read_text", "read_bytes", "write_text", "unlink", "mkdir"}

@@ -1,6 +1,6 @@
 """The HTTPS server: every HTTP/1.1 request becomes one message to the API server actor.
 
-A real adapter: it alone reads and writes the API server's sockets, with Trio's streams. One task serves a
+A real adapter: with `streams` and `listening` it alone touches the API server's sockets. One task serves a
 connection; another reads ahead only while an answer streams, to see the client go. Deadlines are one
 attribute of a connection that one task looks at, so that a request costs no timer.
 """
@@ -10,8 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import zlib
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import trio
@@ -55,8 +54,10 @@ from .http1 import (
     http_date,
 )
 from .listening import BoundAddress
+from .streams import PlainStream, TlsStream
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
 log = logging.getLogger("understudy.apiserver.https")
@@ -133,17 +134,17 @@ class HttpsServer(Actor[HttpsServing]):
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
             while True:
-                stream = await self._accept()
+                sock = await self._accept()
                 if len(self.connections) >= self.options.connections_max:
                     await self._make_room()
-                connection = Connection(self, stream)
+                connection = Connection(self, sock)
                 self.connections[connection] = None
                 nursery.start_soon(connection.run, name=f"{self.context.path} connection")
 
-    async def _accept(self) -> trio.SocketStream:
+    async def _accept(self) -> socket.socket:
         while True:
             try:
-                return await self.bound.listener.accept()
+                return await self.bound.accept()
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
                     log.warning("cannot accept a connection: %s", error.strerror)
@@ -193,10 +194,10 @@ class _Gone(Exception):
 class Connection:
     """One client's connection, from accept to close."""
 
-    def __init__(self, server: HttpsServer, raw: trio.SocketStream) -> None:
+    def __init__(self, server: HttpsServer, sock: socket.socket) -> None:
         self.server = server
         self.options = server.options
-        self.raw = raw
+        self.stream = PlainStream(sock) if server.tls is None else TlsStream(sock, server.tls)
         self.scope = trio.CancelScope()
         self.due = trio.current_time() + self.options.handshake_seconds
         """When the connection is cut unless it gets on, on Trio's clock."""
@@ -205,7 +206,6 @@ class Connection:
         self.peer: PeerIdentity | None = None
         self.reader = RequestReader(self.options.head_bytes_max, self.options.body_bytes_max)
         self._began = 0.0
-        self._stream: Any = raw
 
     async def run(self) -> None:
         """Serve until either side is done. Never raises: a broken connection is its own matter."""
@@ -220,24 +220,23 @@ class Connection:
                     log.exception("a connection failed")
         finally:
             self.reader.close()
-            self.raw.socket.close()
+            self.stream.close()
             self.server.left(self)
 
     async def _handshake(self) -> None:
-        if self.server.tls is None:
+        if not isinstance(self.stream, TlsStream):
             return
         import ssl
 
-        self._stream = trio.SSLStream(self.raw, self.server.tls, server_side=True, https_compatible=True)
         try:
-            await self._stream.do_handshake()
+            await self.stream.do_handshake()
         except trio.BrokenResourceError as error:
             cause = error.__cause__
             if isinstance(cause, ssl.SSLError) and cause.reason == "HTTP_REQUEST":
-                await self.raw.send_all(_PLAIN_ON_TLS)
-                await self._linger(self.raw)
+                await PlainStream.send_all(self.stream, _PLAIN_ON_TLS)
+                await self._linger()
             raise
-        self.peer = peer_identity(self._stream)
+        self.peer = peer_identity(self.stream.tls)
 
     async def _serve(self) -> None:
         keep_alive = True
@@ -246,14 +245,14 @@ class Connection:
                 request = await self._next_request()
             except ApiError as refusal:
                 await self._write_answer(None, _status_answer(refusal), keep_alive=False)
-                await self._linger(self._stream)
+                await self._linger()
                 return
             if request is None:
                 break
             keep_alive = await self._answer(request)
         # The client reads to the end of the answer before it sees the connection close.
         self.due = trio.current_time() + self.options.write_seconds
-        await self._linger(self._stream)
+        await self._linger()
 
     # -- requests
 
@@ -265,7 +264,7 @@ class Connection:
                 reader.wants_continue = False
                 await self._send(CONTINUE)
             self._set_read_deadline()
-            data = await self._stream.receive_some(READ_BYTES)
+            data = await self.stream.receive_some()
             self.idle = False
             if not data:
                 if reader.in_message:
@@ -356,7 +355,7 @@ class Connection:
 
     async def _send(self, data: bytes | memoryview) -> None:
         self.due = trio.current_time() + self.options.write_seconds
-        await self._stream.send_all(data)
+        await self.stream.send_all(data)
         self.due = float("inf")
 
     async def _write_stream(
@@ -406,29 +405,26 @@ class Connection:
     async def _notice_leaving(self, nursery: Nursery) -> None:
         try:
             while self.reader.waiting < READ_AHEAD_REQUESTS_MAX:
-                data = await self._stream.receive_some(READ_BYTES)
+                data = await self.stream.receive_some()
                 if not data:
                     break
                 self.reader.feed(data)
+                await trio.lowlevel.checkpoint()
             else:
                 return
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         nursery.cancel()
 
-    async def _linger(self, stream: Any) -> None:
+    async def _linger(self) -> None:
         """Say that no more comes, then read until the client closes too.
 
         Closing with unread bytes would reset the connection, and the client might lose the answer.
         """
         self.due = trio.current_time() + LINGER_SECONDS
-        if isinstance(stream, trio.SSLStream):
-            # The client may still send, or have closed already: only the notice matters.
-            with suppress(trio.BrokenResourceError):
-                await stream.unwrap()
-        await self.raw.send_eof()
-        while await self.raw.receive_some(READ_BYTES):
-            pass
+        self.stream.say_end()
+        while await self.stream.receive_raw():
+            await trio.lowlevel.checkpoint()
 
 
 def _status_answer(error: ApiError) -> ApiResponse:

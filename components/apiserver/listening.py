@@ -21,12 +21,21 @@ PORT_MAX = 65535
 class BoundAddress:
     """A listening socket. Close it, or use it as a context manager."""
 
-    def __init__(self, listener: trio.SocketListener, host: str) -> None:
-        self.listener = listener
+    def __init__(self, sock: socket.socket, host: str) -> None:
         self.bound_host = host
         """As the user gave it."""
-        self.port: int = listener.socket.getsockname()[1]
-        self.address: str = listener.socket.getsockname()[0]
+        self.port: int = sock.getsockname()[1]
+        self.address: str = sock.getsockname()[0]
+        self._socket = sock
+        sock.setblocking(False)
+
+    async def accept(self) -> socket.socket:
+        """The next connection. Raises OSError: it failed, or the process has no file descriptor for it."""
+        while True:
+            try:
+                return self._socket.accept()[0]
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
 
     @property
     def host(self) -> str:
@@ -40,7 +49,9 @@ class BoundAddress:
 
     def close(self) -> None:
         """Stop listening; harmless when done already."""
-        self.listener.socket.close()
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
 
     def __enter__(self) -> BoundAddress:
         return self
@@ -88,17 +99,17 @@ async def bind(text: str) -> BoundAddress:
         raise StartError(f"cannot bind to {text}: {host!r} is not a known host or address") from error
     # One address is enough, and IPv4 is what `localhost` means to most clients.
     family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-    sock = trio.socket.socket(family, kind, protocol)
+    sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
-        await sock.bind(address)
+        sock.bind(address)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise _explained(text, error) from error
-    return BoundAddress(trio.SocketListener(sock), host)
+    return BoundAddress(sock, host)
 
 
 def _explained(text: str, error: OSError) -> StartError:
