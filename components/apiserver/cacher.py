@@ -141,6 +141,13 @@ class Cache:
             if seen is not None:
                 deliver(seen, change.revision)
 
+    def forget(self, revision: int) -> None:
+        """Drop the history up to `revision`, which the store has compacted away too."""
+        history = self._history
+        while history and history[0].revision <= revision:
+            history.popleft()
+        self.oldest = max(self.oldest, min(revision, self.revision))
+
     def since(self, revision: int, interest: Interest) -> Sequence[tuple[Seen, int]]:
         """What happened after `revision`; the caller has checked that it is not before `oldest`."""
         assert revision >= self.oldest, f"{revision} is before {self.oldest}"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import orjson
 
 from understudy.components.machinery.api import Object
+from understudy.components.machinery.defaults.shape import message_for, normalise
 from understudy.components.machinery.managed_fields import Converter
 from understudy.components.machinery.resources import (
     EVENTS,
@@ -35,14 +36,22 @@ def as_served(resource: Resource, obj: Object) -> Object:
     """A stored object in the version of `resource`; changes `obj`."""
     if obj["apiVersion"] == resource.api_version:
         return obj
-    return _TO[resource.api_version, resource.kind](obj)
+    return _shaped(_TO[resource.api_version, resource.kind](obj))
 
 
 def as_stored(storage: Resource, obj: Object) -> Object:
     """An object that came in through another version, in the version that is stored; changes `obj`."""
     if obj["apiVersion"] == storage.api_version:
         return obj
-    return _FROM[obj["apiVersion"], storage.kind](obj)
+    return _shaped(_FROM[obj["apiVersion"], storage.kind](obj))
+
+
+def _shaped(obj: Object) -> Object:
+    """A converted object in the written form of its version."""
+    message = message_for(obj["apiVersion"], obj["kind"])
+    assert message is not None, obj["kind"]
+    normalise(obj, message)
+    return obj
 
 
 def converter(resource: Resource) -> Converter | None:
@@ -109,8 +118,9 @@ def _is_cpu_utilization(metric: Object, side: str) -> bool:
 
 
 def _autoscaler_to_v1(obj: Object) -> Object:
-    spec, status = dict(obj["spec"]), dict(obj.get("status") or {})
-    annotations = dict(obj["metadata"].get("annotations") or {})
+    spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
+    metadata = dict(obj.get("metadata") or {})
+    annotations = dict(metadata.get("annotations") or {})
     for metric in spec.pop("metrics", None) or []:
         if _is_cpu_utilization(metric, "target") and "targetCPUUtilizationPercentage" not in spec:
             spec["targetCPUUtilizationPercentage"] = metric["resource"]["target"]["averageUtilization"]
@@ -127,13 +137,14 @@ def _autoscaler_to_v1(obj: Object) -> Object:
             annotations[_AUTOSCALER_CURRENT] = orjson.dumps([*rest, metric]).decode()
     if conditions := status.pop("conditions", None):
         annotations[_AUTOSCALER_CONDITIONS] = orjson.dumps(conditions).decode()
-    metadata = {**obj["metadata"], **({"annotations": annotations} if annotations else {})}
+    if annotations:
+        metadata["annotations"] = annotations
     return {**obj, "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status}
 
 
 def _autoscaler_from_v1(obj: Object) -> Object:
     spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
-    metadata = dict(obj["metadata"])
+    metadata = dict(obj.get("metadata") or {})
     annotations = dict(metadata.get("annotations") or {})
     percentage = spec.pop("targetCPUUtilizationPercentage", None)
     metrics = orjson.loads(annotations.pop(_AUTOSCALER_METRICS, "[]"))

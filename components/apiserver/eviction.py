@@ -8,6 +8,7 @@ from attrs import define
 
 from understudy.components.machinery.api import ApiResponse, Object
 from understudy.components.machinery.errors import ApiError, bad_request, forbidden, not_found
+from understudy.components.machinery.managed_fields import track_update
 from understudy.components.machinery.resources import POD_DISRUPTION_BUDGETS, PODS
 from understudy.components.machinery.schema import schema_for
 from understudy.components.machinery.selectors import label_selector_from_object
@@ -115,6 +116,7 @@ class Evictions:
             disrupted[pod] = context.now
             if allowed == 1:
                 _mark_exhausted(obj, context.now)
+            _own(obj, current.parse(), context.now)
             return current if dry_run else await self.registry.replace(current, obj)
 
         await self.registry.attempt(POD_DISRUPTION_BUDGETS, context.namespace, budget.name, change)
@@ -191,6 +193,15 @@ def _mark_exhausted(budget: Object, now: str) -> None:
             "observedGeneration": budget["status"].get("observedGeneration", 0),
         },
     )
+
+
+def _own(new: Object, old: Object, now: str) -> None:
+    """The API server itself is the manager of what it writes into a budget's status."""
+    schema = schema_for("policy/v1", "PodDisruptionBudget")
+    assert schema is not None, "disruption budgets have a schema"
+    managed = track_update(schema, old, new, "kube-apiserver", time=now, subresource="status")
+    if managed:
+        new["metadata"]["managedFields"] = managed
 
 
 def _refused(why: str, retry_after_seconds: int = 0) -> ApiError:

@@ -107,6 +107,11 @@ class Registry:
         """Every cache."""
         return list(self._caches.values())
 
+    def forget(self, revision: int) -> None:
+        """Drop the caches' history up to `revision`, so that they remember about as much as the store."""
+        for cache in self._caches.values():
+            cache.forget(revision)
+
     def _cache_of_key(self, key: bytes) -> Cache | None:
         parts = key[len(PREFIX) :].decode().split("/", 2)
         cache = self._caches.get(("", parts[0]))

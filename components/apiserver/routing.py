@@ -73,10 +73,9 @@ def classify(request: ApiRequest) -> RequestInfo:
     if plural == "namespaces":
         namespace = name
     if request.method in ("GET", "HEAD"):
-        if verb == "watch" or go_bool(request.parameter("watch")):
-            verb = "watch" if subresource == "" else "get"
-        elif not name:
-            verb = "list"
+        # A path to one object is a plain read, whatever `watch` says, but for the /watch/ prefix.
+        if not name and verb != "watch":
+            verb = "watch" if go_bool(request.parameter("watch")) else "list"
     elif request.method == "DELETE" and not name:
         verb = "deletecollection"
     return RequestInfo(verb, path, True, group, version, plural, namespace, name, subresource, tail)

@@ -159,6 +159,7 @@ class ApiServer(Actor[ApiServing]):
             try:
                 if before > 1:
                     await self._storage.ask(etcd.Compact(before), STORE_TIMEOUT_SECONDS)
+                self.registry.forget(before)
             except etcd.Compacted:
                 pass  # another API server was first
             except etcd.StorageError as error:

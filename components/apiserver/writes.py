@@ -219,7 +219,8 @@ class Writes:
             finding = FieldError(
                 "FieldValueInvalid", "metadata.resourceVersion", 0, "must be specified for an update"
             )
-            raise invalid(resource.group, resource.kind, name, [finding])
+            # The real server names the resource here, not its kind.
+            raise invalid(resource.group, resource.plural, name, [finding])
         if not version.isascii() or not version.isdigit():
             # The real server answers 500 without a reason here.
             raise ApiError(500, "", f"metadata.resourceVersion: {version!r} is not a whole number")
