@@ -297,6 +297,12 @@ class ActorSystem:
         if cell is not None:
             await cell.stop(deadline_seconds)
 
+    def crash(self, target: Ref[Any], error: Exception) -> None:
+        """Make the actor's present incarnation fail, as if its own code had raised: for faults on purpose."""
+        cell = self._find(target)
+        if cell is not None:
+            cell.fail(error)
+
     def is_alive(self, target: Ref[Any]) -> bool:
         """Whether the ref reaches an actor that has not ended."""
         return self._find(target) is not None

@@ -22,6 +22,7 @@ from understudy.components.machinery.resources import (
     SERVICES,
     Resource,
 )
+from understudy.raftstore.storage import Status
 
 T = TypeVar("T")
 
@@ -167,3 +168,10 @@ def without_chance(value: Any, key: str = "") -> Any:
         for pattern, word in _CHANCE:
             value = pattern.sub(word, value)
     return value
+
+
+async def leader_of(cluster: Cluster) -> int:
+    """The number of the store's member that leads."""
+    status = await cluster.system.ref("/etcd").ask(Status())
+    assert status.leader
+    return int(status.leader)
