@@ -24,12 +24,13 @@ from understudy.actors import (
 )
 from understudy.components.machinery.api import ApiServing, Object
 from understudy.components.machinery.errors import ApiError, already_exists, conflict, unavailable
-from understudy.components.machinery.resources import Resource, builtin_resources, for_kind
+from understudy.components.machinery.resources import EVENTS, Resource, builtin_resources, for_kind
 from understudy.mailbox import Refusal
 from understudy.raftstore import storage as etcd
 
 from .cacher import Cache, Change
 from .conversion import STORED_AS
+from .event_leases import EventLeases
 from .encoding import PREFIX, Stored, encode_object, object_store_key, stored
 
 STORE_TIMEOUT_SECONDS = 10.0
@@ -40,6 +41,9 @@ FRESH_TIMEOUT_SECONDS = 15.0
 
 CONFLICT_RETRIES_MAX = 20
 """How often an update without a precondition is computed again because somebody else was faster."""
+
+LEASE_ATTEMPTS_MAX = 3
+"""How often an event is written again because the store has lost its lease."""
 
 CREATE_BATCH = 64
 """Objects that are created in one transaction at bootstrap; a transaction may hold 128 operations."""
@@ -65,6 +69,9 @@ class Registry:
     revision: int = 0
     """The cache has seen everything up to here."""
     store_revision_at_start: int = 0
+    event_ttl_seconds: int = 3600
+    """--event-ttl: how long events are kept."""
+    leases: EventLeases = field(init=False)
     _caches: dict[tuple[str, str], Cache] = field(factory=dict)
     _views: dict[tuple[str, str], Cache] = field(factory=dict)
     """Caches by every (group, plural) that shows them; of several versions, one is stored."""
@@ -77,6 +84,7 @@ class Registry:
     def __attrs_post_init__(self) -> None:
         self._reached = self.world.event("cache moved on")
         self._ready = self.world.event("watch cache filled")
+        self.leases = EventLeases(self.world, self.event_ttl_seconds, self._grant)
         for resource in builtin_resources():
             self.serve(resource)
 
@@ -253,12 +261,31 @@ class Registry:
         data = encode_object(obj)
         name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
         key = object_store_key(resource, namespace, name)
-        reply = await self._commit(
-            etcd.Txn((etcd.Compare(key, "create", "=", 0),), (etcd.Put(key, data),), ())
-        )
+        reply = await self._write(resource, etcd.Compare(key, "create", "=", 0), data)
         if not reply.succeeded:
             raise already_exists(resource.group, resource.plural, name)
         return stored(resource, data, reply.revision)
+
+    async def _write(self, resource: Resource, compare: etcd.Compare, data: bytes) -> etcd.TxnReply:
+        """Put an object where the comparison holds; under a lease if it is not kept for good."""
+        if resource != EVENTS:
+            return await self._commit(etcd.Txn((compare,), (etcd.Put(compare.key, data),), ()))
+        for _ in range(LEASE_ATTEMPTS_MAX):
+            lease = await self.leases.current()
+            try:
+                put = etcd.Put(compare.key, data, lease)
+                return await self.store.ask(etcd.Txn((compare,), (put,), ()), STORE_TIMEOUT_SECONDS)
+            except etcd.LeaseNotFound:
+                self.leases.forget(lease)
+            except Refusal as error:
+                raise store_error(error) from error
+        raise unavailable("the store does not keep the leases of events")
+
+    async def _grant(self, seconds: int) -> int:
+        try:
+            return (await self.store.ask(etcd.LeaseGrant(seconds), STORE_TIMEOUT_SECONDS)).id
+        except Refusal as error:
+            raise store_error(error) from error
 
     async def create_missing(self, objects: Sequence[Object]) -> int:
         """Store those objects, in stored versions, that are not there yet; the revision at which all are."""
@@ -284,9 +311,8 @@ class Registry:
         if _same_content(data, current.data):
             return current
         key = object_store_key(current.resource, current.namespace, current.name)
-        reply = await self._commit(
-            etcd.Txn((etcd.Compare(key, "mod", "=", current.revision),), (etcd.Put(key, data),), ())
-        )
+        compare = etcd.Compare(key, "mod", "=", current.revision)
+        reply = await self._write(current.resource, compare, data)
         return stored(current.resource, data, reply.revision) if reply.succeeded else None
 
     async def remove(self, current: Stored) -> Stored | None:

@@ -112,7 +112,7 @@ class ApiServer(Actor[ApiServing]):
 
     async def on_start(self) -> None:
         world = self.world
-        self.registry = Registry(self._storage, world)
+        self.registry = Registry(self._storage, world, event_ttl_seconds=self.options.event_ttl_seconds)
         self.context.start_soon(self.registry.follow, self.context, name=f"{self.context.path} watch cache")
         self.authorizer = Authorizer(self.registry)
         self.authenticator = Authenticator(
