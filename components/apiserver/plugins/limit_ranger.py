@@ -12,11 +12,11 @@ from understudy.components.apiserver.admission import Attributes
 from understudy.components.apiserver.cacher import Interest
 from understudy.components.apiserver.registry import Registry
 from understudy.components.machinery.api import Object
+from understudy.components.machinery.pod_resources import Amounts, amounts, pod_amounts
 from understudy.components.machinery.quantity import format_of, parse, render
 from understudy.components.machinery.resources import LIMIT_RANGES, PERSISTENT_VOLUME_CLAIMS, PODS
 
 from .plugin import AdmissionPlugin, refusal
-from .pod_resources import Amounts, amounts, pod_amounts
 
 ANNOTATION = "kubernetes.io/limit-ranger"
 

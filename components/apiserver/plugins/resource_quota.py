@@ -17,13 +17,13 @@ from understudy.components.apiserver.registry import Registry
 from understudy.components.machinery.api import Object
 from understudy.components.machinery.errors import unavailable
 from understudy.components.machinery.managed_fields import track_update
+from understudy.components.machinery.pod_resources import Amounts
 from understudy.components.machinery.quantity import Format, format_of, parse, render
+from understudy.components.machinery.quota_usage import in_scopes, unset, usage
 from understudy.components.machinery.resources import RESOURCE_QUOTAS
 from understudy.components.machinery.schema import schema_for
 
 from .plugin import AdmissionPlugin, refusal
-from .pod_resources import Amounts
-from .quota_usage import in_scopes, unset, usage
 
 FIELD_MANAGER = "kube-apiserver"
 ATTEMPTS_MAX = 10

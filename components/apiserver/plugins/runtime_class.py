@@ -8,10 +8,10 @@ from attrs import define
 from understudy.components.apiserver.admission import Attributes
 from understudy.components.apiserver.registry import Registry
 from understudy.components.machinery.api import Object
+from understudy.components.machinery.pod_resources import amounts
 from understudy.components.machinery.resources import PODS, RUNTIME_CLASSES
 
 from .plugin import AdmissionPlugin, refusal
-from .pod_resources import amounts
 
 
 @define(eq=False)

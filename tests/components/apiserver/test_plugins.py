@@ -17,7 +17,6 @@ from understudy.components.apiserver.plugins.limit_ranger import LimitRanger
 from understudy.components.apiserver.plugins.namespace_lifecycle import NamespaceLifecycle
 from understudy.components.apiserver.plugins.node_restriction import NodeRestriction
 from understudy.components.apiserver.plugins.nodes import DefaultTolerationSeconds, TaintNodesByCondition
-from understudy.components.apiserver.plugins.pod_resources import pod_amounts
 from understudy.components.apiserver.plugins.pod_security import PodSecurity
 from understudy.components.apiserver.plugins.pod_security_checks import violations
 from understudy.components.apiserver.plugins.priority import Priority
@@ -31,6 +30,7 @@ from understudy.components.apiserver.plugins.volumes import (
     StorageObjectInUseProtection,
 )
 from understudy.components.machinery.errors import ApiError
+from understudy.components.machinery.pod_resources import pod_amounts
 from understudy.components.machinery.quantity import parse
 from understudy.components.machinery.resources import NAMESPACES, PODS, RESOURCE_QUOTAS
 

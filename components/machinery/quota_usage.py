@@ -7,11 +7,10 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from understudy.components.machinery.api import Object
+from understudy.components.machinery.pod_resources import Amounts, pod_amounts
 from understudy.components.machinery.quality_of_service import quality_of_service
 from understudy.components.machinery.quantity import parse
 from understudy.components.machinery.resources import Resource
-
-from .pod_resources import Amounts, pod_amounts
 
 ONE = Fraction(1)
 _PLAIN_COUNTS = frozenset(("configmaps", "replicationcontrollers", "resourcequotas", "secrets", "services"))
