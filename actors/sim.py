@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import trio
 from attrs import define, field
 from outcome import Outcome, Value, capture
-from trio.testing import wait_all_tasks_blocked
 
 from . import _trio
 from .dispatch import Dispatcher, Timer, TimerHeap, Waiter
@@ -159,6 +158,9 @@ class SimDispatcher(Dispatcher):
 
     async def drive(self, finished: Callable[[], bool]) -> None:
         """Take turns until `finished` says so."""
+        # Imported here: it brings pytest along where that is installed, and only simulations need it.
+        from trio.testing import wait_all_tasks_blocked
+
         while True:
             self.in_turn = True
             await wait_all_tasks_blocked()

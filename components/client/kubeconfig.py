@@ -100,8 +100,9 @@ def check_writable(path: Path) -> None:
 @contextmanager
 def _draft(path: Path) -> Iterator[Path]:
     """An empty file beside `path` that only its owner reads; gone at the end unless it was moved."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
+        path = path.absolute()
+        draft = path.parent / f".{path.name}.{os.getpid()}.draft"
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(EISDIR, "it is a folder")
