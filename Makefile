@@ -29,7 +29,7 @@ $(VENV)/.made:
 # Installed in place, so that only a change of the dependencies calls for another installation.
 $(VENV)/.installed: pyproject.toml | $(VENV)/.made
 	$(BIN)/pip install --quiet --editable .
-	@$(BIN)/python -m compileall -q src  # so that the first start is as fast as the others
+	@$(BIN)/python -m compileall -q src/understudy src/understudy/*/  # so that the first start is as fast as the others
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.made
