@@ -14,6 +14,7 @@ from understudy.actors import World
 from understudy.components.machinery.api import Object
 
 from . import bootstrap_roles as policy
+from .bootstrap_controller_roles import CONTROLLERS
 
 RBAC_GROUP = "rbac.authorization.k8s.io"
 _RBAC = f"{RBAC_GROUP}/v1"
@@ -147,7 +148,7 @@ def _cluster_roles() -> Iterator[Object]:
             rules=policy.rules(lines),
         )
     total: list[Object] = []
-    for name, lines in policy.CONTROLLERS.items():
+    for name, lines in CONTROLLERS.items():
         found = policy.rules(lines)
         total += [rule for rule in found if rule not in total]
         yield _object(_RBAC, "ClusterRole", _metadata(f"system:controller:{name}"), rules=found)
@@ -157,7 +158,7 @@ def _cluster_roles() -> Iterator[Object]:
 def _cluster_role_bindings() -> Iterator[Object]:
     for name, (role, subjects) in policy.BINDINGS.items():
         yield _binding("ClusterRoleBinding", name, "", "ClusterRole", role, subjects)
-    for controller in policy.CONTROLLERS:
+    for controller in CONTROLLERS:
         name = f"system:controller:{controller}"
         subjects = (f"ServiceAccount kube-system/{controller}",)
         yield _binding("ClusterRoleBinding", name, "", "ClusterRole", name, subjects)

@@ -11,10 +11,10 @@ from understudy.components.machinery.api import Object
 
 Line = tuple[str, str] | tuple[str, str, str] | tuple[str, str, str, str]
 
-_READ = "get list watch"
+READ = "get list watch"
 _WRITE = "create delete deletecollection patch update"
 _ALL = "create delete deletecollection get list patch update watch"
-_EVENTS: Line = ("create patch update", "core events.k8s.io", "events")
+EVENTS: Line = ("create patch update", "core events.k8s.io", "events")
 
 
 def rules(lines: Iterable[Line]) -> list[Object]:
@@ -36,16 +36,16 @@ def rules(lines: Iterable[Line]) -> list[Object]:
 NODE: tuple[Line, ...] = (
     ("create", "authentication.k8s.io", "tokenreviews"),
     ("create", "authorization.k8s.io", "localsubjectaccessreviews subjectaccessreviews"),
-    (_READ, "core", "services"),
+    (READ, "core", "services"),
     ("create get list watch", "core", "nodes"),
     ("patch update", "core", "nodes/status"),
     ("patch update", "core", "nodes"),
-    _EVENTS,
-    (_READ, "core", "pods"),
+    EVENTS,
+    (READ, "core", "pods"),
     ("create delete", "core", "pods"),
     ("patch update", "core", "pods/status"),
     ("create", "core", "pods/eviction"),
-    (_READ, "core", "configmaps secrets"),
+    (READ, "core", "configmaps secrets"),
     ("get", "core", "persistentvolumeclaims persistentvolumes"),
     ("get", "core", "endpoints"),
     ("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
@@ -53,9 +53,9 @@ NODE: tuple[Line, ...] = (
     ("get", "storage.k8s.io", "volumeattachments"),
     ("create", "core", "serviceaccounts/token"),
     ("get patch update", "core", "persistentvolumeclaims/status"),
-    (_READ, "storage.k8s.io", "csidrivers"),
+    (READ, "storage.k8s.io", "csidrivers"),
     ("create delete get patch update", "storage.k8s.io", "csinodes"),
-    (_READ, "node.k8s.io", "runtimeclasses"),
+    (READ, "node.k8s.io", "runtimeclasses"),
     ("get", "resource.k8s.io", "resourceclaims"),
     ("deletecollection create delete get list patch update watch", "resource.k8s.io", "resourceslices"),
 )
@@ -64,41 +64,41 @@ NODE_RULES = rules(NODE)
 
 _VIEW_KINDS: tuple[Line, ...] = (
     (
-        _READ,
+        READ,
         "core",
         "configmaps endpoints persistentvolumeclaims persistentvolumeclaims/status pods"
         " replicationcontrollers replicationcontrollers/scale serviceaccounts services services/status",
     ),
     (
-        _READ,
+        READ,
         "core",
         "bindings events limitranges namespaces/status pods/log pods/status replicationcontrollers/status"
         " resourcequotas resourcequotas/status",
     ),
-    (_READ, "core", "namespaces"),
-    (_READ, "discovery.k8s.io", "endpointslices"),
+    (READ, "core", "namespaces"),
+    (READ, "discovery.k8s.io", "endpointslices"),
     (
-        _READ,
+        READ,
         "apps",
         "controllerrevisions daemonsets daemonsets/status deployments deployments/scale deployments/status"
         " replicasets replicasets/scale replicasets/status statefulsets statefulsets/scale"
         " statefulsets/status",
     ),
-    (_READ, "autoscaling", "horizontalpodautoscalers horizontalpodautoscalers/status"),
-    (_READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
+    (READ, "autoscaling", "horizontalpodautoscalers horizontalpodautoscalers/status"),
+    (READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
     (
-        _READ,
+        READ,
         "extensions",
         "daemonsets daemonsets/status deployments deployments/scale deployments/status ingresses"
         " ingresses/status networkpolicies replicasets replicasets/scale replicasets/status"
         " replicationcontrollers/scale",
     ),
-    (_READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
-    (_READ, "networking.k8s.io", "ingresses ingresses/status networkpolicies"),
+    (READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
+    (READ, "networking.k8s.io", "ingresses ingresses/status networkpolicies"),
 )
 
 _EDIT_KINDS: tuple[Line, ...] = (
-    (_READ, "core", "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy"),
+    (READ, "core", "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy"),
     ("impersonate", "core", "serviceaccounts"),
     (_WRITE, "core", "pods pods/attach pods/exec pods/portforward pods/proxy"),
     ("create", "core", "pods/eviction"),
@@ -161,24 +161,24 @@ CLUSTER_ROLES: dict[str, tuple[Line, ...]] = {
     ),
     "system:public-info-viewer": (("get", "/healthz /livez /readyz /version /version/"),),
     "system:heapster": (
-        (_READ, "core", "events namespaces nodes pods"),
-        (_READ, "extensions", "deployments"),
+        (READ, "core", "events namespaces nodes pods"),
+        (READ, "extensions", "deployments"),
     ),
     "system:node": NODE,
     "system:node-problem-detector": (
         ("get", "core", "nodes"),
         ("patch", "core", "nodes/status"),
-        _EVENTS,
+        EVENTS,
     ),
     "system:node-proxier": (
         ("list watch", "core", "endpoints services"),
-        (_READ, "core", "nodes"),
-        _EVENTS,
+        (READ, "core", "nodes"),
+        EVENTS,
         ("list watch", "discovery.k8s.io", "endpointslices"),
         ("list watch", "networking.k8s.io", "servicecidrs"),
     ),
     "system:kubelet-api-admin": (
-        (_READ, "core", "nodes"),
+        (READ, "core", "nodes"),
         ("proxy", "core", "nodes"),
         (
             "*",
@@ -194,9 +194,9 @@ CLUSTER_ROLES: dict[str, tuple[Line, ...]] = {
         ("create", "authentication.k8s.io", "tokenreviews"),
         ("create", "authorization.k8s.io", "subjectaccessreviews"),
     ),
-    "system:kube-aggregator": ((_READ, "core", "endpoints services"),),
+    "system:kube-aggregator": ((READ, "core", "endpoints services"),),
     "system:kube-controller-manager": (
-        _EVENTS,
+        EVENTS,
         ("create", "coordination.k8s.io", "leases"),
         ("get update", "coordination.k8s.io", "leases", "kube-controller-manager"),
         ("create", "core", "secrets serviceaccounts"),
@@ -217,34 +217,34 @@ CLUSTER_ROLES: dict[str, tuple[Line, ...]] = {
     "system:persistent-volume-provisioner": (
         ("create delete get list watch", "core", "persistentvolumes"),
         ("get list update watch", "core", "persistentvolumeclaims"),
-        (_READ, "storage.k8s.io", "storageclasses"),
+        (READ, "storage.k8s.io", "storageclasses"),
         ("watch", "core", "events"),
-        _EVENTS,
+        EVENTS,
     ),
     "system:volume-scheduler": (
         ("get list patch update watch", "core", "persistentvolumes"),
-        (_READ, "storage.k8s.io", "storageclasses"),
+        (READ, "storage.k8s.io", "storageclasses"),
         ("get list patch update watch", "core", "persistentvolumeclaims"),
     ),
     "system:kube-scheduler": (
-        _EVENTS,
+        EVENTS,
         ("create get list watch", "coordination.k8s.io", "leases"),
         ("get update", "coordination.k8s.io", "leases", "kube-scheduler"),
-        (_READ, "core", "nodes"),
+        (READ, "core", "nodes"),
         ("delete get list watch", "core", "pods"),
         ("create", "core", "bindings pods/binding"),
         ("patch update", "core", "pods/status"),
-        (_READ, "core", "replicationcontrollers services"),
-        (_READ, "apps extensions", "replicasets"),
-        (_READ, "apps", "statefulsets"),
-        (_READ, "policy", "poddisruptionbudgets"),
-        (_READ, "core", "persistentvolumeclaims persistentvolumes"),
+        (READ, "core", "replicationcontrollers services"),
+        (READ, "apps extensions", "replicasets"),
+        (READ, "apps", "statefulsets"),
+        (READ, "policy", "poddisruptionbudgets"),
+        (READ, "core", "persistentvolumeclaims persistentvolumes"),
         ("create", "authentication.k8s.io", "tokenreviews"),
         ("create", "authorization.k8s.io", "subjectaccessreviews"),
-        (_READ, "storage.k8s.io", "csinodes"),
-        (_READ, "core", "namespaces"),
-        (_READ, "storage.k8s.io", "csidrivers csistoragecapacities volumeattachments"),
-        (_READ, "resource.k8s.io", "deviceclasses resourceslices"),
+        (READ, "storage.k8s.io", "csinodes"),
+        (READ, "core", "namespaces"),
+        (READ, "storage.k8s.io", "csidrivers csistoragecapacities volumeattachments"),
+        (READ, "resource.k8s.io", "deviceclasses resourceslices"),
         ("get list patch update watch", "resource.k8s.io", "resourceclaims"),
         ("patch update", "resource.k8s.io", "resourceclaims/status"),
     ),
@@ -270,228 +270,6 @@ CLUSTER_ROLES: dict[str, tuple[Line, ...]] = {
         ("get", "/.well-known/openid-configuration /openid/v1/jwks"),
     ),
 }
-
-CONTROLLERS: dict[str, tuple[Line, ...]] = {
-    "clusterrole-aggregation-controller": (
-        ("escalate get list patch update watch", "rbac.authorization.k8s.io", "clusterroles"),
-    ),
-    "cronjob-controller": (
-        ("get list update watch", "batch", "cronjobs"),
-        ("create delete get list patch update watch", "batch", "jobs"),
-        ("update", "batch", "cronjobs/status"),
-        ("update", "batch", "cronjobs/finalizers"),
-        ("delete list", "core", "pods"),
-        _EVENTS,
-    ),
-    "daemon-set-controller": (
-        (_READ, "apps extensions", "daemonsets"),
-        ("update", "apps extensions", "daemonsets/status"),
-        ("update", "apps extensions", "daemonsets/finalizers"),
-        ("list watch", "core", "nodes"),
-        ("create delete list patch watch", "core", "pods"),
-        ("create", "core", "pods/binding"),
-        ("create delete get list patch update watch", "apps", "controllerrevisions"),
-        _EVENTS,
-    ),
-    "deployment-controller": (
-        ("get list update watch", "apps extensions", "deployments"),
-        ("update", "apps extensions", "deployments/status"),
-        ("update", "apps extensions", "deployments/finalizers"),
-        ("create delete get list patch update watch", "apps extensions", "replicasets"),
-        ("get list update watch", "core", "pods"),
-        _EVENTS,
-    ),
-    "disruption-controller": (
-        (_READ, "apps extensions", "deployments"),
-        (_READ, "apps extensions", "replicasets"),
-        (_READ, "core", "replicationcontrollers"),
-        (_READ, "policy", "poddisruptionbudgets"),
-        (_READ, "apps", "statefulsets"),
-        ("update", "policy", "poddisruptionbudgets/status"),
-        ("get", "*", "*/scale"),
-        ("get list patch watch", "core", "pods"),
-        ("patch update", "core", "pods/status"),
-        _EVENTS,
-    ),
-    "endpoint-controller": (
-        (_READ, "core", "pods services"),
-        ("create delete get list update watch", "core", "endpoints"),
-        ("create", "core", "endpoints/restricted"),
-        _EVENTS,
-    ),
-    "endpointslice-controller": (
-        (_READ, "core", "nodes pods services"),
-        ("update", "core", "services/finalizers"),
-        ("create delete get list update watch", "discovery.k8s.io", "endpointslices"),
-        ("create", "discovery.k8s.io", "endpointslices/restricted"),
-        _EVENTS,
-    ),
-    "endpointslicemirroring-controller": (
-        (_READ, "core", "endpoints services"),
-        ("update", "core", "services/finalizers"),
-        ("update", "core", "endpoints/finalizers"),
-        ("create delete get list update watch", "discovery.k8s.io", "endpointslices"),
-        ("create", "discovery.k8s.io", "endpointslices/restricted"),
-        _EVENTS,
-    ),
-    "ephemeral-volume-controller": (
-        ("update", "core", "pods/finalizers"),
-        (_READ, "core", "pods"),
-        ("create get list watch", "core", "persistentvolumeclaims"),
-        _EVENTS,
-    ),
-    "expand-controller": (
-        ("get list patch update watch", "core", "persistentvolumes"),
-        ("patch update", "core", "persistentvolumeclaims/status"),
-        ("get list watch", "core", "persistentvolumeclaims"),
-        _EVENTS,
-    ),
-    "generic-garbage-collector": (
-        ("delete get list patch update watch", "*", "*"),
-        _EVENTS,
-    ),
-    "horizontal-pod-autoscaler": (
-        (_READ, "autoscaling", "horizontalpodautoscalers"),
-        ("update", "autoscaling", "horizontalpodautoscalers/status"),
-        ("get update", "*", "*/scale"),
-        ("list", "core", "pods"),
-        ("list", "metrics.k8s.io", "pods"),
-        ("get list", "custom.metrics.k8s.io", "*"),
-        ("get list", "external.metrics.k8s.io", "*"),
-        _EVENTS,
-    ),
-    "job-controller": (
-        ("get list patch update watch", "batch", "jobs"),
-        ("update", "batch", "jobs/status"),
-        ("update", "batch", "jobs/finalizers"),
-        ("create delete list patch watch", "core", "pods"),
-        _EVENTS,
-    ),
-    "legacy-service-account-token-cleaner": (
-        ("get", "core", "configmaps", "kube-apiserver-legacy-service-account-token-tracking"),
-        ("patch delete", "core", "secrets"),
-    ),
-    "namespace-controller": (
-        ("delete get list watch", "core", "namespaces"),
-        ("update", "core", "namespaces/finalize namespaces/status"),
-        ("delete deletecollection get list", "*", "*"),
-    ),
-    "node-controller": (
-        ("delete get list patch update watch", "core", "nodes"),
-        ("patch update", "core", "nodes/status"),
-        ("patch update", "core", "pods/status"),
-        ("delete list watch get", "core", "pods"),
-        (_READ, "networking.k8s.io", "clustercidrs"),
-        _EVENTS,
-    ),
-    "persistent-volume-binder": (
-        ("create delete get list update watch", "core", "persistentvolumes"),
-        ("update", "core", "persistentvolumes/status"),
-        ("get list update watch", "core", "persistentvolumeclaims"),
-        ("update", "core", "persistentvolumeclaims/status"),
-        ("create delete get list watch", "core", "pods"),
-        (_READ, "storage.k8s.io", "storageclasses"),
-        ("get list", "core", "nodes"),
-        ("watch", "core", "events"),
-        _EVENTS,
-    ),
-    "pod-garbage-collector": (
-        ("delete list watch", "core", "pods"),
-        ("get list", "core", "nodes"),
-        ("patch update", "core", "pods/status"),
-    ),
-    "pv-protection-controller": (
-        ("get list update watch", "core", "persistentvolumes"),
-        _EVENTS,
-    ),
-    "pvc-protection-controller": (
-        ("get list update watch", "core", "persistentvolumeclaims"),
-        (_READ, "core", "pods"),
-        _EVENTS,
-    ),
-    "replicaset-controller": (
-        ("get list update watch", "apps extensions", "replicasets"),
-        ("update", "apps extensions", "replicasets/status"),
-        ("update", "apps extensions", "replicasets/finalizers"),
-        ("create delete list patch watch", "core", "pods"),
-        _EVENTS,
-    ),
-    "replication-controller": (
-        ("get list update watch", "core", "replicationcontrollers"),
-        ("update", "core", "replicationcontrollers/status"),
-        ("update", "core", "replicationcontrollers/finalizers"),
-        ("create delete list patch watch", "core", "pods"),
-        _EVENTS,
-    ),
-    "resource-claim-controller": (
-        ("update", "core", "pods/finalizers"),
-        (_READ, "core", "pods"),
-        ("create delete get list watch", "resource.k8s.io", "resourceclaims"),
-        ("patch update", "resource.k8s.io", "resourceclaims/status"),
-        ("patch update", "core", "pods/status"),
-        _EVENTS,
-    ),
-    "resourcequota-controller": (
-        ("list watch", "*", "*"),
-        ("update", "core", "resourcequotas/status"),
-        _EVENTS,
-    ),
-    "root-ca-cert-publisher": (
-        ("create update", "core", "configmaps"),
-        _EVENTS,
-    ),
-    "route-controller": (
-        ("list watch", "core", "nodes"),
-        ("patch", "core", "nodes/status"),
-        _EVENTS,
-    ),
-    "service-account-controller": (
-        ("create", "core", "serviceaccounts"),
-        _EVENTS,
-    ),
-    "service-cidrs-controller": (
-        ("get list patch update watch", "networking.k8s.io", "servicecidrs"),
-        ("patch update", "networking.k8s.io", "servicecidrs/finalizers"),
-        ("patch update", "networking.k8s.io", "servicecidrs/status"),
-        (_READ, "networking.k8s.io", "ipaddresses"),
-        _EVENTS,
-    ),
-    "service-controller": (
-        (_READ, "core", "services"),
-        ("patch update", "core", "services/status"),
-        ("list watch", "core", "nodes"),
-        _EVENTS,
-    ),
-    "statefulset-controller": (
-        ("list watch", "core", "pods"),
-        (_READ, "apps", "statefulsets"),
-        ("update", "apps", "statefulsets/status"),
-        ("update", "apps", "statefulsets/finalizers"),
-        ("create delete get patch update", "core", "pods"),
-        ("create delete get list patch update watch", "apps", "controllerrevisions"),
-        ("create get list watch delete update patch", "core", "persistentvolumeclaims"),
-        _EVENTS,
-    ),
-    "ttl-after-finished-controller": (
-        ("delete get list watch", "batch", "jobs"),
-        _EVENTS,
-    ),
-    "ttl-controller": (
-        ("list patch update watch", "core", "nodes"),
-        _EVENTS,
-    ),
-    "validatingadmissionpolicy-status-controller": (
-        (_READ, "admissionregistration.k8s.io", "validatingadmissionpolicies"),
-        ("get patch update", "admissionregistration.k8s.io", "validatingadmissionpolicies/status"),
-        _EVENTS,
-    ),
-    "volumeattributesclass-protection-controller": (
-        ("get list update watch", "storage.k8s.io", "volumeattributesclasses"),
-        (_READ, "core", "persistentvolumeclaims persistentvolumes"),
-        _EVENTS,
-    ),
-}
-"""The rules of each controller; its role is `system:controller:NAME`, bound to its own service account."""
 
 BINDINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cluster-admin": ("cluster-admin", ("Group system:masters",)),
@@ -522,12 +300,12 @@ BINDINGS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 ROLES: dict[tuple[str, str], tuple[Line, ...]] = {
     ("kube-system", "extension-apiserver-authentication-reader"): (
-        (_READ, "core", "configmaps", "extension-apiserver-authentication"),
+        (READ, "core", "configmaps", "extension-apiserver-authentication"),
     ),
-    ("kube-system", "system:controller:bootstrap-signer"): ((_READ, "core", "secrets"),),
+    ("kube-system", "system:controller:bootstrap-signer"): ((READ, "core", "secrets"),),
     ("kube-system", "system:controller:token-cleaner"): (
         ("delete get list watch", "core", "secrets"),
-        _EVENTS,
+        EVENTS,
     ),
     ("kube-system", "system::leader-locking-kube-controller-manager"): (
         ("watch", "core", "configmaps"),
@@ -538,9 +316,9 @@ ROLES: dict[tuple[str, str], tuple[Line, ...]] = {
         ("get update", "core", "configmaps", "kube-scheduler"),
     ),
     ("kube-public", "system:controller:bootstrap-signer"): (
-        (_READ, "core", "configmaps"),
+        (READ, "core", "configmaps"),
         ("update", "core", "configmaps", "cluster-info"),
-        _EVENTS,
+        EVENTS,
     ),
 }
 

@@ -45,7 +45,6 @@ class _SignerPermission(AdmissionPlugin):
         raise refusal(attributes, f'user not permitted to {verb} requests with signerName "{signer}"')
 
 
-@define(eq=False)
 class CertificateApproval(_SignerPermission):
     """Approving or denying a request."""
 
@@ -56,7 +55,6 @@ class CertificateApproval(_SignerPermission):
             self.require(attributes, registry, "approve", attributes.old["spec"]["signerName"])
 
 
-@define(eq=False)
 class CertificateSigning(_SignerPermission):
     """Putting the certificate, or the reason why there is none, into a request's status."""
 
@@ -74,7 +72,6 @@ class CertificateSigning(_SignerPermission):
         self.require(attributes, registry, "sign", old["spec"]["signerName"])
 
 
-@define(eq=False)
 class CertificateSubjectRestriction(AdmissionPlugin):
     """Nobody becomes a master by a certificate that the cluster signs for clients."""
 

@@ -3,8 +3,6 @@
 Source: Kubernetes documentation, "Ingress", "Default IngressClass".
 """
 
-from attrs import define
-
 from understudy.components.apiserver.admission import Attributes
 from understudy.components.apiserver.registry import Registry
 from understudy.components.machinery.resources import INGRESS_CLASSES, INGRESSES
@@ -16,7 +14,6 @@ DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 
 
-@define(eq=False)
 class DefaultIngressClass(AdmissionPlugin):
     """Fills in the class."""
 

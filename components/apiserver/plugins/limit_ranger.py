@@ -6,8 +6,6 @@ Source: Kubernetes documentation, "Limit Ranges"; the API reference of LimitRang
 from collections.abc import Iterator
 from fractions import Fraction
 
-from attrs import define
-
 from understudy.components.apiserver.admission import Attributes
 from understudy.components.apiserver.cacher import Interest
 from understudy.components.apiserver.registry import Registry
@@ -21,7 +19,6 @@ from .plugin import AdmissionPlugin, refusal
 ANNOTATION = "kubernetes.io/limit-ranger"
 
 
-@define(eq=False)
 class LimitRanger(AdmissionPlugin):
     """Defaults, minima, maxima and ratios."""
 

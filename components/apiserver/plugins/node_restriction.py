@@ -3,8 +3,6 @@
 Source: Kubernetes documentation, "Admission Controllers", NodeRestriction.
 """
 
-from attrs import define
-
 from understudy.components.apiserver.admission import Attributes
 from understudy.components.apiserver.node_authorizer import node_of, references
 from understudy.components.apiserver.registry import Registry
@@ -44,7 +42,6 @@ _KUBELET_LABELS = frozenset(
 _KUBELET_LABEL_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
-@define(eq=False)
 class NodeRestriction(AdmissionPlugin):
     """Holds node users to their node."""
 

@@ -16,7 +16,6 @@ NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 
 
-@define(eq=False)
 class TaintNodesByCondition(AdmissionPlugin):
     """No pod goes to a new node before the node lifecycle controller has seen that it is ready."""
 

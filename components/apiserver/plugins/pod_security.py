@@ -7,8 +7,6 @@ a pinned one is shown but does not change them. Source: Kubernetes documentation
 
 import re
 
-from attrs import define
-
 from understudy.components.apiserver.admission import Attributes
 from understudy.components.apiserver.cacher import Interest
 from understudy.components.apiserver.registry import Registry
@@ -39,7 +37,6 @@ _WORKLOADS = frozenset(
 )
 
 
-@define(eq=False)
 class PodSecurity(AdmissionPlugin):
     """Holds pods to their namespace's standard."""
 

@@ -3,8 +3,6 @@
 Source: Kubernetes documentation, "Pod Priority and Preemption".
 """
 
-from attrs import define
-
 from understudy.components.apiserver.admission import Attributes
 from understudy.components.apiserver.cacher import Interest
 from understudy.components.apiserver.registry import Registry
@@ -14,7 +12,6 @@ from understudy.components.machinery.resources import PODS, PRIORITY_CLASSES
 from .plugin import AdmissionPlugin, refusal
 
 
-@define(eq=False)
 class Priority(AdmissionPlugin):
     """Resolves priority classes."""
 

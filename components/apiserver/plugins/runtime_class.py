@@ -3,8 +3,6 @@
 Source: Kubernetes documentation, "Runtime Class" and "Pod Overhead".
 """
 
-from attrs import define
-
 from understudy.components.apiserver.admission import Attributes
 from understudy.components.apiserver.registry import Registry
 from understudy.components.machinery.api import Object
@@ -14,7 +12,6 @@ from understudy.components.machinery.resources import PODS, RUNTIME_CLASSES
 from .plugin import AdmissionPlugin, refusal
 
 
-@define(eq=False)
 class RuntimeClass(AdmissionPlugin):
     """Puts the class's overhead and scheduling into the pod."""
 

@@ -3,8 +3,6 @@
 Source: Kubernetes documentation, "Storage Classes" and "Persistent Volumes".
 """
 
-from attrs import define
-
 from understudy.components.apiserver.admission import Attributes
 from understudy.components.apiserver.cacher import Interest
 from understudy.components.apiserver.registry import Registry
@@ -30,7 +28,6 @@ _FINALIZERS = {
 }
 
 
-@define(eq=False)
 class DefaultStorageClass(AdmissionPlugin):
     """A claim that names no class gets the default one."""
 
@@ -64,7 +61,6 @@ def newest_default(registry: Registry, resource: Resource, annotations: tuple[st
     return min(as_new, key=lambda obj: str(obj["metadata"]["name"]))
 
 
-@define(eq=False)
 class StorageObjectInUseProtection(AdmissionPlugin):
     """Volumes and claims wait with their end until nobody uses them."""
 
@@ -79,7 +75,6 @@ class StorageObjectInUseProtection(AdmissionPlugin):
             metadata["finalizers"] = [*finalizers, finalizer]
 
 
-@define(eq=False)
 class PersistentVolumeClaimResize(AdmissionPlugin):
     """A bound claim grows only where its class says that volumes can."""
 
