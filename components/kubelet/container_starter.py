@@ -8,6 +8,7 @@ from understudy.components.machinery.resources import CONFIG_MAPS, SECRETS
 from understudy.mailbox import Refusal
 
 from .container_config import container_config, sandbox_config
+from .container_status import next_restart_count
 from .environment import ConfigError, Source, needed, resolve, service_variables
 from .images import StartError
 from .node_context import NodeContext
@@ -31,8 +32,8 @@ class ContainerStarter:
         path = "" if container is None else container_path(pod, container)
         self.context.events.event(pod, type, reason, message, field_path=path)
 
-    async def start(self, pod: Object, container: Object, runtime: PodRuntime) -> None:
-        """Bring a container up in the pod's sandbox.
+    async def start(self, pod: Object, container: Object, runtime: PodRuntime, before: Object | None) -> None:
+        """Bring a container up in the pod's sandbox; `before` is its status before.
 
         Raises:
             StartError: it could not be; the events have been told.
@@ -56,7 +57,7 @@ class ContainerStarter:
         except (ConfigError, ApiError) as error:
             self.tell(pod, container, "Warning", "Failed", f"Error: {error}")
             raise StartError("CreateContainerConfigError", str(error)) from error
-        attempt = known[0].metadata.attempt + 1 if known else 0
+        attempt = known[0].metadata.attempt + 1 if known else next_restart_count(before)
         config = container_config(pod, container, image_id, environment, attempt)
         for old in known[1:]:
             await context.runtime.ask(cri.RemoveContainer(old.id), RUNTIME_TIMEOUT_SECONDS)

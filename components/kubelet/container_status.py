@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from attrs import frozen
+from attrs import field, frozen
 
 from understudy.components.boundary.cri import ContainerState, ContainerStatus
 from understudy.components.machinery.quantity import canonical
@@ -24,6 +24,8 @@ class Findings:
     """By container name: reason and message of why it could not be started."""
     runtime_name: str = "containerd"
     """The scheme of container ids."""
+    before: Mapping[str, Object] = field(factory=dict)
+    """The container statuses before, by container name: what the runtime has lost shows only there."""
 
 
 def time_text(nanoseconds: int) -> str | None:
@@ -31,6 +33,26 @@ def time_text(nanoseconds: int) -> str | None:
     if not nanoseconds:
         return None
     return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+LOST_EXIT_CODE = 137
+
+
+def next_restart_count(before: Object | None) -> int:
+    """The restart count of a container of which the runtime has nothing, by the status before."""
+    if before is None:
+        return 0
+    return int(before.get("restartCount", 0)) + (1 if before.get("containerID") else 0)
+
+
+def _lost_state() -> Object:
+    return {
+        "exitCode": LOST_EXIT_CODE,
+        "reason": "ContainerStatusUnknown",
+        "message": "The container could not be located when the pod was terminated",
+        "startedAt": None,
+        "finishedAt": None,
+    }
 
 
 def terminated_state(status: ContainerStatus, runtime_name: str) -> Object:
@@ -92,7 +114,9 @@ def _status(
         "imageID": "",
         "started": False,
     }
-    if newest is not None:
+    if newest is None:
+        _show_lost(shown, findings.before.get(name), ending=ending)
+    else:
         shown["restartCount"] = newest.metadata.attempt
         shown["image"] = newest.image.image
         shown["imageID"] = newest.image_ref
@@ -114,6 +138,23 @@ def _status(
     return shown
 
 
+def _show_lost(shown: Object, before: Object | None, *, ending: bool) -> None:
+    """The runtime has nothing of this container: either it never was, or its record is lost."""
+    shown["restartCount"] = next_restart_count(before)
+    if before is None:
+        return
+    if "running" in before["state"]:
+        if ending:
+            shown["state"] = {"terminated": _lost_state()}
+            shown["restartCount"] = before.get("restartCount", 0)
+        else:
+            shown["lastState"] = {"terminated": _lost_state()}
+    elif "terminated" in before["state"] and ending:
+        shown.update(before)
+    else:
+        shown["lastState"] = before["lastState"]
+
+
 def _fill_state(
     shown: Object, newest: ContainerStatus, older: list[ContainerStatus], runtime_name: str
 ) -> None:
@@ -122,14 +163,7 @@ def _fill_state(
     elif newest.state == ContainerState.EXITED:
         shown["state"] = {"terminated": terminated_state(newest, runtime_name)}
     elif newest.state == ContainerState.UNKNOWN:
-        unknown: Object = {
-            "exitCode": 137,
-            "reason": "ContainerStatusUnknown",
-            "message": "The container could not be located when the pod was terminated",
-            "startedAt": None,
-            "finishedAt": None,
-        }
-        shown["state"] = {"terminated": unknown}
+        shown["state"] = {"terminated": _lost_state()}
     previous = next((status for status in older if status.state == ContainerState.EXITED), None)
     if previous is not None:
         shown["lastState"] = {"terminated": terminated_state(previous, runtime_name)}

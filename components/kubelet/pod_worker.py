@@ -194,7 +194,7 @@ class PodWorker(Actor[PodWorking]):
             self._publish()
             return
         self._check_deadline()
-        if self.decision is not None or is_finished(self.pod, self.runtime):
+        if self.decision is not None or self._is_terminal() or is_finished(self.pod, self.runtime):
             await self._wind_down()
             return
         self._arm_probes()
@@ -298,7 +298,7 @@ class PodWorker(Actor[PodWorking]):
                 return False
             self.backoff.next(name, finished, now)
         try:
-            await self.starter.start(self.pod, container, self.runtime)
+            await self.starter.start(self.pod, container, self.runtime, self._before().get(name))
         except StartError as error:
             self.waiting[name] = (error.reason, error.message)
             pause = self.node.options.sync_retry if error.retry_after is None else error.retry_after
@@ -390,19 +390,32 @@ class PodWorker(Actor[PodWorking]):
 
     def _publish(self) -> None:
         """Let the status manager know what the status is now."""
-        if self.removed:
+        if self.removed or (self._is_terminal() and not self.runtime.containers):
+            # A pod that had come to its end keeps its last status when the runtime has forgotten it.
             return
         findings = Findings(
             lambda status: self.probing.started(self.pod, status),
             lambda status: self.probing.ready(self.pod, status),
             self.waiting,
             self.node.runtime_name,
+            self._before(),
         )
         circumstances = Circumstances(
             self.world.now_text(), self.node.host_ips, self.start_time, self.ended, self.decision
         )
         status = compute_status(self.pod, self.runtime, findings, circumstances, self._previous())
         self.node.statuses.set(self.pod, status)
+
+    def _is_terminal(self) -> bool:
+        return self._previous().get("phase") in ("Succeeded", "Failed")
+
+    def _before(self) -> dict[str, Object]:
+        previous = self._previous()
+        every = (
+            *(previous.get("containerStatuses") or ()),
+            *(previous.get("initContainerStatuses") or ()),
+        )
+        return {status["name"]: status for status in every}
 
     def _previous(self) -> Object:
         """The status before: the kubelet's own part as last said, others' part as the API has it."""
@@ -459,7 +472,7 @@ class PodWorker(Actor[PodWorking]):
             await self.world.sleep(END_RETRY_SECONDS, "stop pod again")
         self.node.images.forget(self.uid)
         if not self.removed:
-            self.node.statuses.finish(self.uid)
+            self.node.statuses.finish(self.pod)
         self.kubelet.tell(PodEnded(self.uid))
 
 

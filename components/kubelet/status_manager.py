@@ -53,21 +53,24 @@ class StatusManager:
 
     def set(self, pod: Object, status: Object) -> None:
         """The pod's status shall be this."""
-        metadata = pod["metadata"]
-        uid = metadata["uid"]
-        known = self._pods.get(uid)
-        if known is None:
-            known = self._pods[uid] = _Pod(
-                metadata["name"], metadata["namespace"], pod.get("status") or {}, {}, label=pod_label(pod)
-            )
+        known = self._known(pod)
         if known.status != status:
             known.status = status
-            self._mark(uid)
+            self._mark(pod["metadata"]["uid"])
 
-    def finish(self, uid: str) -> None:
+    def _known(self, pod: Object) -> _Pod:
+        metadata = pod["metadata"]
+        known = self._pods.get(metadata["uid"])
+        if known is None:
+            sent = pod.get("status") or {}
+            known = _Pod(metadata["name"], metadata["namespace"], sent, sent, label=pod_label(pod))
+            self._pods[metadata["uid"]] = known
+        return known
+
+    def finish(self, pod: Object) -> None:
         """Nothing of the pod is left on the node: remove it from the API once its last status is there."""
-        self._pods[uid].delete = True
-        self._mark(uid)
+        self._known(pod).delete = True
+        self._mark(pod["metadata"]["uid"])
 
     def forget(self, uid: str) -> None:
         """The pod is gone from the API."""

@@ -40,14 +40,18 @@ class Stage:
             host="control-plane",
         )
         self.plugin: Ref[Any] = system.spawn(FakeCni, "cni", host="node-1")
-        self.runtime: Ref[Any] = system.spawn(
-            lambda: FakeCri("node-1", "172.18.0.2", self.plugin, self.network, catalogue),
-            "cri",
-            host="node-1",
-        )
+        self.catalogue = catalogue
+        self.runtime: Ref[Any] = self.spawn_runtime()
         transport = ActorTransport(system, self.server, ADMIN)
         self.client = Client(transport, "test", world)
         self.kubelet: Ref[Any] = self.spawn_kubelet()
+
+    def spawn_runtime(self) -> Ref[Any]:
+        return self.system.spawn(
+            lambda: FakeCri("node-1", "172.18.0.2", self.plugin, self.network, self.catalogue),
+            "cri",
+            host="node-1",
+        )
 
     def spawn_kubelet(self) -> Ref[Any]:
         transport = ActorTransport(self.system, self.server, ADMIN)

@@ -328,3 +328,31 @@ def test_a_slow_pull_does_not_hold_up_a_deletion() -> None:
         assert await stage.sandboxes() == []
 
     simulate(main, catalogue=Catalogue({"example.com/huge": ImageScript(pull_seconds=1000)}))
+
+
+def test_a_runtime_that_lost_everything_gets_its_pods_again() -> None:
+    async def main(stage: Stage) -> None:
+        await stage.create("web")
+        await stage.create("job", {"image": "understudy.dev/fake/completes"}, restartPolicy="Never")
+        before = await stage.phase("web", "Running")
+        done = await stage.phase("job", "Succeeded")
+        await stage.world.sleep(1)
+        await stage.system.stop(stage.runtime)
+        await stage.world.sleep(30)
+        ready = next(c for c in (await stage.node())["status"]["conditions"] if c["type"] == "Ready")
+        assert (ready["status"], ready["message"]) == ("False", "container runtime is down")
+        stage.spawn_runtime()
+
+        async def again() -> bool:
+            status = (await stage.pod("web"))["status"]["containerStatuses"][0]
+            return bool(status["ready"] and status["restartCount"] == 1)
+
+        await stage.until(again)
+        after = await stage.pod("web")
+        assert after["status"]["startTime"] == before["status"]["startTime"]
+        assert is_ready((await stage.node())["status"])
+        assert (await stage.pod("job"))["status"] == done["status"], "what was done is not done again"
+        await stage.client.delete(PODS, "job", "default")
+        await stage.until(lambda: _gone(stage, "job"))
+
+    simulate(main)
