@@ -5,13 +5,13 @@ that never sleeps yields a millisecond each round, so that no script can stop ti
 """
 
 import re
-from collections.abc import Callable, Generator, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import lru_cache
 
 from attrs import define, field, frozen
 
 from . import fake_shell_syntax as syntax
+from .fake_shell_commands import BUILTINS, Process, integer
 from .fake_shell_syntax import ShellSyntaxError
 
 ROUND_SECONDS = 0.001
@@ -54,20 +54,14 @@ NOT_FOUND = 127
 
 
 @define
-class Shell:
+class Shell(Process):
     """One process tree in a container."""
 
-    env: dict[str, str]
-    files: MutableMapping[str, bytes]
-    hostname: str
-    now_text: Callable[[], str]
     unknown: Callable[[Sequence[str]], Effects] | None = None
     """What a command does that is not the shell's; None: it is not found."""
-    traps: dict[str, str] = field(factory=dict)
     _status: int = 0
     _jobs: list[Effects] = field(factory=list)
     _slept: bool = False
-    _stdin: bytes = b""
 
     def run(self, argv: Sequence[str]) -> Effects:
         """The effects of a command, to its exit code."""
@@ -108,15 +102,15 @@ class Shell:
 
     def _pipeline(self, pipeline: syntax.Pipeline) -> Effects:
         code = 0
-        given = self._stdin
+        given = self.stdin
         for number, command in enumerate(pipeline.commands):
             if number + 1 < len(pipeline.commands):
                 collected: list[bytes] = []
                 code = yield from self._collect(self._command(command), collected)
-                self._stdin = b"".join(collected)
+                self.stdin = b"".join(collected)
             else:
                 code = yield from self._command(command)
-        self._stdin = given
+        self.stdin = given
         return int(code == 0) if pipeline.negated else code
 
     def _collect(self, effects: Effects, into: list[bytes]) -> Effects:
@@ -143,7 +137,7 @@ class Shell:
             if path not in self.files:
                 yield Output(f"sh: can't open {path}: no such file\n".encode(), True)
                 return 1
-            self._stdin = self.files[path]
+            self.stdin = self.files[path]
             return (yield from effects)
         from_error = operator.startswith("2")
         if operator in (">", "2>") and path != "/dev/null":
@@ -321,8 +315,8 @@ class Shell:
             raise _LoopControl(name == "continue")
         if name in ("test", "["):
             return int(not self._test(arguments[:-1] if name == "[" else arguments))
-        if name in _BUILTINS:
-            code, out, error = _BUILTINS[name](self, arguments)
+        if name in BUILTINS:
+            code, out, error = BUILTINS[name](self, arguments)
             if out:
                 yield Output(out)
             if error:
@@ -344,7 +338,7 @@ class Shell:
                 return (yield from self._text(self.files[scripts[0]].decode("utf-8", "replace")))
             yield Output(f"sh: can't open '{scripts[0]}': No such file or directory\n".encode(), True)
             return 2
-        return (yield from self._text(self._stdin.decode("utf-8", "replace")))
+        return (yield from self._text(self.stdin.decode("utf-8", "replace")))
 
     def _test(self, arguments: list[str]) -> bool:
         match arguments:
@@ -367,7 +361,7 @@ class Shell:
             case [left, "!=", right]:
                 return left != right
             case [left, ("-eq" | "-ne" | "-lt" | "-le" | "-gt" | "-ge") as comparison, right]:
-                a, b = _integer(left), _integer(right)
+                a, b = integer(left), integer(right)
                 return {
                     "-eq": a == b,
                     "-ne": a != b,
@@ -379,190 +373,13 @@ class Shell:
         return False
 
 
-_Builtin = Callable[[Shell, list[str]], tuple[int, bytes, bytes]]
-
-
-def _echo(_: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    end = "\n"
-    escapes = False
-    while arguments and arguments[0] in ("-n", "-e", "-ne", "-en"):
-        escapes = escapes or "e" in arguments[0]
-        end = "" if "n" in arguments[0] else end
-        arguments = arguments[1:]
-    text = " ".join(arguments)
-    return 0, ((_unescape(text) if escapes else text) + end).encode(), b""
-
-
-def _printf(_: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    values = iter(arguments[1:])
-    text = re.sub(r"%(?:[sd])", lambda _: next(values, ""), arguments[0] if arguments else "")
-    return 0, _unescape(text.replace("%%", "%")).encode(), b""
-
-
-def _unescape(text: str) -> str:
-    return text.replace("\\n", "\n").replace("\\t", "\t").replace("\\\\", "\\")
-
-
-def _cat(shell: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    if not arguments:
-        return 0, shell._stdin, b""
-    out = error = b""
-    for path in arguments:
-        if path in shell.files:
-            out += shell.files[path]
-        elif path == "/etc/hostname":
-            out += f"{shell.hostname}\n".encode()
-        elif path != "/dev/null":
-            error += f"cat: can't open '{path}': No such file or directory\n".encode()
-    return int(bool(error)), out, error
-
-
-def _tail(shell: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    paths = [a for a in arguments if not a.startswith("-") and not a.isdigit()]
-    code, out, error = _cat(shell, paths)
-    return code, b"".join(out.splitlines(True)[-10:]), error
-
-
-def _touch(shell: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    for path in arguments:
-        shell.files.setdefault(path, b"")
-    return 0, b"", b""
-
-
-def _rm(shell: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    paths = [a for a in arguments if not a.startswith("-")]
-    forced = any("f" in a for a in arguments if a.startswith("-"))
-    missing = b""
-    for path in paths:
-        inside = [name for name in shell.files if name == path or name.startswith(path.rstrip("/") + "/")]
-        for name in inside:
-            del shell.files[name]
-        if not inside and not forced:
-            missing += f"rm: can't remove '{path}': No such file or directory\n".encode()
-    return int(bool(missing)), b"", missing
-
-
-def _env(shell: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    if arguments:
-        value = shell.env.get(arguments[0])
-        return (1, b"", b"") if value is None else (0, f"{value}\n".encode(), b"")
-    return 0, "".join(f"{name}={value}\n" for name, value in shell.env.items()).encode(), b""
-
-
-def _export(shell: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if equals:
-            shell.env[name] = value
-    return 0, b"", b""
-
-
-def _ls(shell: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    paths = [a for a in arguments if not a.startswith("-")] or ["/"]
-    out = error = b""
-    for path in paths:
-        prefix = path.rstrip("/") + "/"
-        if path in shell.files:
-            out += f"{path}\n".encode()
-            continue
-        inside = {n[len(prefix) :].partition("/")[0] for n in shell.files if n.startswith(prefix)}
-        if inside or path == "/":
-            out += "".join(f"{name}\n" for name in sorted(inside)).encode()
-        else:
-            error += f"ls: {path}: No such file or directory\n".encode()
-    return int(bool(error)), out, error
-
-
-def _grep(shell: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    options = [a for a in arguments if a.startswith("-")]
-    rest = [a for a in arguments if not a.startswith("-")]
-    if not rest:
-        return 2, b"", b"grep: no pattern\n"
-    _, text, error = _cat(shell, rest[1:])
-    try:
-        pattern = re.compile(rest[0].encode())
-    except re.error as failure:
-        return 2, b"", f"grep: {failure}\n".encode()
-    found = [line for line in text.splitlines(True) if pattern.search(line)]
-    quiet = any("q" in option for option in options)
-    return int(not found), b"" if quiet else b"".join(found), error
-
-
-def _tee(shell: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    paths = [a for a in arguments if not a.startswith("-")]
-    for path in paths:
-        shell.files[path] = (shell.files.get(path, b"") if "-a" in arguments else b"") + shell._stdin
-    return 0, shell._stdin, b""
-
-
-def _wc(shell: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    _, text, error = _cat(shell, [a for a in arguments if not a.startswith("-")])
-    size = len(text) if "-c" in arguments else len(text.splitlines())
-    return int(bool(error)), f"{size}\n".encode(), error
-
-
-def _seq(_: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    numbers = [_integer(a) for a in arguments]
-    first = numbers[0] if len(numbers) > 1 else 1
-    step = numbers[1] if len(numbers) > 2 else 1
-    values = range(first, (numbers[-1] if numbers else 0) + 1, step or 1)[:10_000]
-    return 0, "".join(f"{value}\n" for value in values).encode(), b""
-
-
-def _trap(shell: Shell, arguments: list[str]) -> tuple[int, bytes, bytes]:
-    for signal in arguments[1:]:
-        shell.traps[signal.removeprefix("SIG")] = arguments[0]
-    return 0, b"", b""
-
-
-def _say(text: Callable[[Shell], str]) -> _Builtin:
-    return lambda shell, _: (0, f"{text(shell)}\n".encode(), b"")
-
-
-def _nothing(code: int) -> _Builtin:
-    return lambda _, __: (code, b"", b"")
-
-
-_BUILTINS: Mapping[str, _Builtin] = {
-    "echo": _echo,
-    "printf": _printf,
-    "cat": _cat,
-    "tail": _tail,
-    "touch": _touch,
-    "rm": _rm,
-    "env": _env,
-    "printenv": _env,
-    "export": _export,
-    "ls": _ls,
-    "grep": _grep,
-    "tee": _tee,
-    "wc": _wc,
-    "seq": _seq,
-    "trap": _trap,
-    "hostname": _say(lambda shell: shell.hostname),
-    "date": _say(lambda shell: shell.now_text()),
-    "whoami": _say(lambda _: "root"),
-    "id": _say(lambda _: "uid=0(root) gid=0(root)"),
-    "uname": _say(lambda _: "Linux"),
-    "pwd": _say(lambda _: "/"),
-    "nproc": _say(lambda _: "1"),
-    "true": _nothing(0),
-    ":": _nothing(0),
-    "false": _nothing(1),
-    "set": _nothing(0),
-    "cd": _nothing(0),
-    "mkdir": _nothing(0),
-    "kill": _nothing(0),
-    "read": _nothing(1),
-}
-
 _SPECIAL = ("sh", "bash", "ash", "exec", "sleep", "wait", "exit", "break", "continue", "test", "[")
 
 
 def known(command: str) -> bool:
     """Whether a command is the shell's own, by its name or its path."""
     name = command.rpartition("/")[2] if command.startswith(("/bin/", "/usr/bin/")) else command
-    return name in _SPECIAL or name in _BUILTINS
+    return name in _SPECIAL or name in BUILTINS
 
 
 _parse = lru_cache(maxsize=256)(syntax.parse)
@@ -587,12 +404,6 @@ def _seconds(arguments: list[str]) -> float | None:
     return total if arguments else None
 
 
-def _integer(text: str) -> int:
-    with suppress(ValueError):
-        return int(text)
-    return 0
-
-
 def _arithmetic(text: str, env: Mapping[str, str]) -> int:
     """Integer arithmetic with + - * / % and parentheses; a name is a variable. Wrong input gives 0."""
     tokens = re.findall(r"\d+|[A-Za-z_]\w*|[-+*/%()]", text)
@@ -608,7 +419,7 @@ def _arithmetic(text: str, env: Mapping[str, str]) -> int:
             return value
         if token == "-":
             return -atom()
-        return int(token) if token.isdigit() else _integer(env.get(token, "0"))
+        return int(token) if token.isdigit() else integer(env.get(token, "0"))
 
     def product() -> int:
         nonlocal position
