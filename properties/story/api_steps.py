@@ -117,7 +117,7 @@ def request_step(
         content.append((f"answer: {outcome}", reply))
     return Step(
         asked.seconds,
-        "request",
+        "event" if name.kind == "Event" else "request",
         actor_of(asked.sender),
         (actor_of(asked.receiver),),
         text,

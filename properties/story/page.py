@@ -19,11 +19,14 @@ def render_page(steps: Sequence[Step], title: str) -> str:
     """The page as HTML text; `title` is the manifest's name."""
     begin = steps[0].seconds if steps else 0.0
     actors = [actor for step in _all(steps) for actor in (step.source, *step.targets)]
+    texts: dict[str, int] = {}
+    """Each content once, and its number: what is stored, answered and watched is often the same."""
     data = {
         "title": title,
         "kinds": KINDS,
         "nodes": sorted(nodes_of(actors)),
-        "steps": [_step(step, begin) for step in steps],
+        "steps": [_step(step, begin, texts) for step in steps],
+        "texts": list(texts),
     }
     # `<` ends no script element when it is written so.
     text = orjson.dumps(data).decode().replace("<", "\\u003c")
@@ -39,7 +42,7 @@ def _all(steps: Sequence[Step]) -> list[Step]:
     return found
 
 
-def _step(step: Step, begin: float) -> dict[str, Any]:
+def _step(step: Step, begin: float, texts: dict[str, int]) -> dict[str, Any]:
     return {
         "ms": round((step.seconds - begin) * 1000.0, 3),
         "kind": step.kind,
@@ -50,8 +53,8 @@ def _step(step: Step, begin: float) -> dict[str, Any]:
         "outcome": step.outcome,
         "took": None if step.outcome_ms is None else round(step.outcome_ms, 3),
         "failed": step.failed,
-        "content": [[title, _text(value)] for title, value in step.content],
-        "children": [_step(child, begin) for child in step.children],
+        "content": [[title, texts.setdefault(_text(value), len(texts))] for title, value in step.content],
+        "children": [_step(child, begin, texts) for child in step.children],
     }
 
 

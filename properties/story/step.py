@@ -9,6 +9,7 @@ Content = tuple[tuple[str, Any], ...]
 
 KINDS = {
     "request": "asks the API server to change something",
+    "event": "writes down, for people, what has happened",
     "admit": "the API server lets a change through, and what it added",
     "store": "the change is replicated, committed and applied",
     "raft": "how the members of the store agree",

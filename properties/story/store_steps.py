@@ -57,7 +57,7 @@ def _raft_steps(
 
     def add(delivery: Delivery, text: str) -> None:
         sender, receiver = told.writer(delivery), told.reader(delivery)
-        content: Content = (("message", plain(delivery.message)),)
+        content: Content = (("message", plain(delivery.message, BYTES_IN_THE_STORE_MAX)),)
         steps.append(
             Step(
                 delivery.seconds, "raft", actor_of(sender), (actor_of(receiver),), text, objects,
@@ -81,6 +81,10 @@ def _raft_steps(
     if replication.watched is not None:
         add(replication.watched, f"watch: revision {write.revision} changed {write.name}")
     return tuple(sorted(steps, key=lambda step: step.seconds))
+
+
+BYTES_IN_THE_STORE_MAX = 128
+"""Of what the members tell each other, objects are left out: the step that they are part of has them."""
 
 
 @frozen

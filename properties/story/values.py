@@ -10,28 +10,31 @@ from attrs import fields, has
 from understudy.actors import ChannelWriter, Ref
 from understudy.mailbox import label
 
-BYTES_SHOWN_MAX = 4096
+BYTES_SHOWN_MAX = 65_536
 
 
-def plain(value: Any) -> Any:
-    """A message as JSON values: fields with their default left out, bytes as JSON or text where they are."""
+def plain(value: Any, bytes_max: int = BYTES_SHOWN_MAX) -> Any:
+    """A message as JSON values: fields with their default left out, bytes as JSON or text where they are.
+
+    Of more bytes than `bytes_max` only their number is told.
+    """
     if isinstance(value, Enum):
         return value.name
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, bytes):
-        return _bytes(value)
+        return _bytes(value) if len(value) <= bytes_max else f"{len(value)} bytes"
     if isinstance(value, Mapping):
-        return {str(plain(key)): plain(item) for key, item in value.items()}
+        return {str(plain(key)): plain(item, bytes_max) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
+        return [plain(item, bytes_max) for item in value]
     if isinstance(value, Ref):
         return value.path
     if isinstance(value, ChannelWriter):
         return f"channel {value.label}"
     if has(type(value)):
         shown = {
-            each.name: plain(getattr(value, each.name))
+            each.name: plain(getattr(value, each.name), bytes_max)
             for each in fields(type(value))
             if getattr(value, each.name) != each.default
         }
@@ -48,7 +51,7 @@ def _bytes(value: bytes) -> Any:
         text = value.decode()
     except UnicodeDecodeError:
         text = value.hex()
-    return text if len(text) <= BYTES_SHOWN_MAX else f"{text[:BYTES_SHOWN_MAX]}... ({len(value)} bytes)"
+    return text
 
 
 def strings(value: Any) -> Iterator[str]:
