@@ -4,8 +4,9 @@ Every call returns a fresh parse, so a caller may change what it got. Every refu
 server's own Status.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from functools import lru_cache
 from typing import Any, Literal
 
 import orjson
@@ -16,6 +17,7 @@ from understudy.components.machinery.api import ApiResponse, Object
 from understudy.components.machinery.errors import ApiError
 from understudy.components.machinery.resources import Resource
 
+from .readonly import read_only
 from .transport import REQUEST_TIMEOUT_SECONDS, Headers, Query, Transport
 
 PatchType = Literal["json", "merge", "strategic", "apply"]
@@ -242,8 +244,12 @@ class Client:
         *,
         send_initial_events: bool = False,
         timeout_seconds: int = 0,
+        shared: bool = False,
     ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
         """The changes from a resourceVersion on, bookmarks included, until the server ends the stream.
+
+        `shared` objects are read-only, and one with those of other watches in this process that see the
+        same event: it is parsed once for all of them.
 
         Raises:
             ApiError: the watch was refused, or an ERROR event came (410: relist).
@@ -264,7 +270,8 @@ class Client:
             if response.status >= 400:
                 body = response.body or b"".join([chunk async for chunk in chunks])
                 raise error_from(ApiResponse(response.status, response.headers, body))
-            async with aclosing(_events(chunks)) as events:
+            read = _shared_event if shared else _fresh_event
+            async with aclosing(_events(chunks, read)) as events:
                 yield events
 
     @asynccontextmanager
@@ -280,23 +287,42 @@ class Client:
             yield chunks
 
 
-async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[WatchEvent, None]:
+async def _events(
+    chunks: AsyncIterator[bytes], read: Callable[[bytes], WatchEvent]
+) -> AsyncGenerator[WatchEvent]:
     rest = b""
     async for chunk in chunks:
+        if not rest and chunk.find(b"\n") == len(chunk) - 1:
+            # One whole event, as the in-process transport brings it: the very bytes that others get too.
+            yield read(chunk)
+            continue
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            if not line:
-                continue
-            event = orjson.loads(line)
-            if event["type"] == "ERROR":
-                status = event["object"]
-                raise ApiError(
-                    status.get("code", 500),
-                    status.get("reason", ""),
-                    status.get("message", ""),
-                    status.get("details"),
-                )
-            yield WatchEvent(event["type"], event["object"])
+            if line:
+                yield read(line)
+
+
+def _fresh_event(line: bytes) -> WatchEvent:
+    event = orjson.loads(line)
+    if event["type"] == "ERROR":
+        status = event["object"]
+        raise ApiError(
+            status.get("code", 500),
+            status.get("reason", ""),
+            status.get("message", ""),
+            status.get("details"),
+        )
+    return WatchEvent(event["type"], event["object"])
+
+
+SHARED_EVENTS_MAX = 512
+"""Parsed events that are kept for other watches: a little more than a burst of changes."""
+
+
+@lru_cache(maxsize=SHARED_EVENTS_MAX)
+def _shared_event(line: bytes) -> WatchEvent:
+    event = _fresh_event(line)
+    return WatchEvent(event.type, read_only(event.object))
 
 
 def _query(**parameters: str) -> Query:

@@ -154,7 +154,7 @@ class Informer:
             resource_version="0" if at_least_cached else "",
         )
         self.relists += 1
-        self._replace({object_key(obj): obj for obj in found.items})
+        self._replace({object_key(obj): read_only(obj) for obj in found.items})
         self.resource_version = found.resource_version
         if not self._synced.is_set():
             self._synced.set()
@@ -182,6 +182,7 @@ class Informer:
             self.field_selector,
             self.resource_version,
             timeout_seconds=int(WATCH_TIMEOUT_SECONDS_MIN * (1.0 + jitter)),
+            shared=True,
         ) as events:
             async for event in events:
                 self._failures = 0
@@ -193,6 +194,7 @@ class Informer:
         self.resource_version = event.object["metadata"]["resourceVersion"]
 
     def _apply(self, type: str, obj: Object) -> None:
+        """Take in one change; `obj` is read-only."""
         key = object_key(obj)
         old = self._objects.get(key)
         if old is not None:
@@ -201,9 +203,9 @@ class Informer:
             if old is None:
                 return
             del self._objects[key]
-            change = Change("DELETED", key, read_only(obj), None)
+            change = Change("DELETED", key, obj, None)
         else:
-            new = read_only(obj)
+            new = obj
             self._objects[key] = new
             for name, indexer in self.indexers.items():
                 for value in indexer(new):
