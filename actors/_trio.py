@@ -1,11 +1,11 @@
 """Trio's private names, all of them, so that one test notices when Trio moves one.
 
 Why they are needed: Trio shuffles the tasks that became runnable together, on purpose and unseeded, and it
-walks a cancelled scope's tasks in set order. A simulation has to pin both.
+walks a cancelled scope's tasks in set order. A simulation has to pin both, and to know when nobody can run.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,21 +13,28 @@ import trio
 from trio._core import _run
 
 
-class _Unshuffled(random.Random):
-    """Leaves a batch such that Trio, which pops from its end, runs tasks in the order of their creation."""
+class BatchOrder(random.Random):
+    """Orders a batch, which Trio runs from its end, by creation of the tasks but for `last`."""
+
+    last: trio.lowlevel.Task | None = None
 
     def shuffle(self, x: Any) -> None:
-        x.reverse()
+        if len(x) > 1:
+            x.reverse()
+            if self.last in x:
+                x.remove(self.last)
+                x.insert(0, self.last)
 
 
 @contextmanager
-def pinned_batch_order() -> Iterator[None]:
-    """Within this block, tasks that become runnable together run in the order of their creation."""
+def pinned_batch_order() -> Iterator[BatchOrder]:
+    """Within this block, tasks that become runnable together run in the same order in every run."""
     saved = (_run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r)
     # A fixed seed: nothing may depend on what `_r` draws, and a repeat must not differ if it does.
-    _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r = True, _Unshuffled(0)  # type: ignore[misc]
+    order = BatchOrder(0)
+    _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r = True, order  # type: ignore[misc]
     try:
-        yield
+        yield order
     finally:
         _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r = saved  # type: ignore[misc]
 
@@ -35,3 +42,35 @@ def pinned_batch_order() -> Iterator[None]:
 def creation_order(task: trio.lowlevel.Task) -> int:
     """A number that grows with the order in which this process created its tasks."""
     return task._counter
+
+
+def runnable_tasks() -> Sized:
+    """The tasks that are to run in the next pass of Trio's loop, as a live view."""
+    return _run.GLOBAL_RUN_CONTEXT.runner.runq
+
+
+def next_deadline() -> float:
+    """When the next cancel scope's deadline falls due on Trio's clock; infinity when there is none."""
+    return _run.GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()
+
+
+async def yield_to_others() -> None:
+    """Come back in the next pass of Trio's loop; cancellation stays out."""
+    await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+ENTRY_QUEUE = "<TrioToken.run_sync_soon task>"
+"""Name of the task in which Trio makes the calls that come from other threads and from finalizers."""
+
+
+def woken_from_outside(task: trio.lowlevel.Task) -> bool:
+    """Whether a task that is being scheduled now is so because of I/O or of another thread.
+
+    Trio's loop itself, outside any task's step, schedules tasks for two reasons: I/O, and a deadline, which
+    leaves the task cancelled. What other threads send runs in the steps of one task of Trio's; that one also
+    starts finalizers of generators, as new tasks.
+    """
+    current = getattr(_run.GLOBAL_RUN_CONTEXT, "task", None)
+    if current is None:
+        return not task._cancel_status.effectively_cancelled and task.name != ENTRY_QUEUE
+    return current.name == ENTRY_QUEUE and task is not current and task._schedule_points > 0

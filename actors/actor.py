@@ -11,12 +11,12 @@ from attrs import frozen
 from understudy.mailbox import CAPACITY, Message, Overflow, message
 
 from .channels import ChannelReader, ChannelWriter
-from .ref import Ref
+from .ref import ActorStopped, Ref
 from .supervision import PERMANENT, Supervision
 from .world import World
 
 if TYPE_CHECKING:
-    from .cell import Cell
+    from .incarnation import Incarnation
 
 P = TypeVar("P")
 Q = TypeVar("Q")
@@ -99,8 +99,10 @@ class Actor(Generic[P]):
 class Context(Generic[P]):
     """What an actor may do: spawn, stop, watch, start tasks and timers. One an incarnation."""
 
-    def __init__(self, cell: Cell) -> None:
-        self._cell = cell
+    def __init__(self, incarnation: Incarnation) -> None:
+        cell = incarnation.cell
+        self._incarnation = incarnation
+        self._system = cell.system
         self.world: World = cell.system.world
         self.path: str = cell.path
         self.host: str = cell.host
@@ -116,26 +118,33 @@ class Context(Generic[P]):
         capacity: int = CAPACITY,
         overflow: Overflow = Overflow.REJECT,
     ) -> Ref[Q]:
-        """Start a child actor; it ends with this one. `host` defaults to this actor's."""
-        return self._cell.system._spawn(
-            self._cell, factory, name, supervision, host or self.host, capacity, overflow
+        """Start a child actor; it ends with this one. `host` defaults to this actor's.
+
+        Raises:
+            ActorStopped: this incarnation has begun to end.
+            ValueError: a child of that name is alive, or the name contains a slash.
+        """
+        if self._incarnation.ending:
+            raise ActorStopped(self.path)
+        return self._system._spawn(
+            self._incarnation.cell, factory, name, supervision, host or self.host, capacity, overflow
         )
 
     async def stop(self, child: Ref[Any], deadline_seconds: float = 1.0) -> None:
         """Stop an actor and wait until it has ended: message, then deadline, then cancellation."""
-        await self._cell.system.stop(child, deadline_seconds)
+        await self._system.stop(child, deadline_seconds)
 
     def stop_self(self) -> None:
         """End this actor once the current message is done; its supervision decides what follows."""
-        self._cell.request_leave()
+        self._incarnation.cell.request_leave(self._incarnation.number)
 
     def watch(self, target: Ref[Any]) -> None:
         """Get a `Terminated` whenever an incarnation of the target ends (at once if there is none)."""
-        self._cell.system._watch(self._cell, target)
+        self._incarnation.watch(target)
 
     def unwatch(self, target: Ref[Any]) -> None:
         """Undo `watch`."""
-        self._cell.system._unwatch(self._cell, target)
+        self._incarnation.unwatch(target)
 
     def start_soon(
         self, function: Callable[[*Ts], Awaitable[Any]], *arguments: *Ts, name: str | None = None
@@ -144,24 +153,24 @@ class Context(Generic[P]):
 
         Returns a function that cancels the task.
         """
-        return self._cell.start_task(function, arguments, name)
+        return self._incarnation.start_task(function, arguments, name)
 
     def set_timer(
         self, key: str, delay_seconds: float, message: Message[P], *, every_seconds: float | None = None
     ) -> None:
         """Tell this actor a message after a delay, and then again every so often; replaces `key`'s timer."""
-        self._cell.set_timer(key, delay_seconds, message, every_seconds)
+        self._incarnation.set_timer(key, delay_seconds, message, every_seconds)
 
     def cancel_timer(self, key: str) -> None:
         """Forget a timer; harmless when there is none."""
-        self._cell.cancel_timer(key)
+        self._incarnation.cancel_timer(key)
 
     def channel(self, label: str, capacity: int = 256) -> tuple[ChannelWriter[Any], ChannelReader[Any]]:
         """A new channel whose reading end belongs to this actor; send the writer to whoever shall write."""
-        writer, reader = self._cell.system.channel(f"{self.path} {label}", capacity, self.host)
+        writer, reader = self._system.channel(f"{self.path} {label}", capacity, self.host)
         self.adopt(reader)
         return writer, reader
 
     def adopt(self, end: ChannelWriter[Any] | ChannelReader[Any]) -> None:
         """Tie one end of a channel to this incarnation: the other end learns when it is gone."""
-        self._cell.adopt(end)
+        self._incarnation.adopt(end)

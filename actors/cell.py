@@ -9,32 +9,26 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
-from understudy.mailbox import Envelope, Mailbox, Message, Refusal, label
+from understudy.mailbox import Envelope, Mailbox, MailboxFull, Refusal, label
 
 from .actor import Actor, Context, Handler, Terminated
-from .channels import ChannelReader, ChannelWriter
 from .dispatch import Timer, Waiter
+from .incarnation import Incarnation, current_cell
 from .ref import ActorFailed, ActorStopped, Unhandled
 from .supervision import Restart, RestartIntensityExceeded, Supervision
-from .world import Event
+from .world import Event, only_leaf
 
 if TYPE_CHECKING:
     from .system import ActorSystem
 
 log = logging.getLogger("understudy.actors")
-
-current_cell: ContextVar[Cell | None] = ContextVar("current_cell", default=None)
-
-STOP_HOOK_SECONDS = 2.0
-"""How long an incarnation's `on_stop` and its tasks' clean-up may take before they are abandoned."""
 
 
 class State(Enum):
@@ -47,12 +41,24 @@ class State(Enum):
     STOPPED = "stopped"
 
 
+@frozen
 class _Stop:
     """System message: end for good."""
 
 
+@frozen
 class _Leave:
     """System message: end this incarnation; the supervision decides what follows."""
+
+    incarnation: int
+
+
+@frozen
+class _Notice:
+    """System message: an actor that this incarnation watches has ended."""
+
+    incarnation: int
+    terminated: Terminated
 
 
 @define(eq=False)
@@ -70,20 +76,22 @@ class Cell:
     state: State = State.STARTING
     incarnation: int = 0
     restarts: int = 0
-    actor: Actor[Any] | None = None
+    life: Incarnation | None = None
+    """The incarnation of this moment, if there is one."""
     children: dict[str, Cell] = field(factory=dict)
-    watchers: dict[str, None] = field(factory=dict)
+    watchers: dict[str, int] = field(factory=dict)
+    """Path and incarnation of who watches this actor."""
     stop_requested: bool = False
-    _failure: Exception | None = None
-    _scope: trio.CancelScope = field(factory=trio.CancelScope)
     _waiter: Waiter | None = None
-    _tasks: dict[int, trio.CancelScope] = field(factory=dict)
-    _task_number: int = 0
-    _tasks_ended: Event | None = None
-    _timers: dict[str, Timer] = field(factory=dict)
-    _channel_ends: dict[int, ChannelReader[Any] | ChannelWriter[Any]] = field(factory=dict)
-    _sweep_at: int = 16
-    _crashes: deque[float] = field(factory=deque)
+    _back_off_scope: trio.CancelScope | None = None
+    _stop_timers: list[Timer] = field(factory=list)
+    _ends: deque[float] = field(factory=deque)
+    """When incarnations ended that were to be followed by another, within the supervision's window."""
+
+    @property
+    def actor(self) -> Actor[Any] | None:
+        """The author's object, while an incarnation has one."""
+        return self.life.actor if self.life is not None else None
 
     # -- what others do to this actor
 
@@ -92,207 +100,199 @@ class Cell:
         displaced = self.mailbox.put(envelope)
         if displaced is not None:
             self.system._dead_letter(displaced, self.path, "displaced by the overflow policy")
-        self._wake()
+            if displaced.reply is not None:
+                displaced.reply.fail(MailboxFull(self.mailbox.capacity))
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            self.system.world.dispatcher.wake(waiter)
 
     def post_system(self, message: Any) -> None:
         """Put a system message in its lane."""
         self.mailbox.put_system(message)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None:
-            waiter, self._waiter = self._waiter, None
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
             self.system.world.dispatcher.wake(waiter)
+
+    def notify(self, incarnation: int, terminated: Terminated) -> None:
+        """Tell one incarnation that somebody whom it watches has ended."""
+        self.post_system(_Notice(incarnation, terminated))
 
     async def stop(self, deadline_seconds: float) -> None:
         """End for good: message, deadline, cancellation, stop hook; returns when the actor has ended."""
         if self.state is not State.STOPPED:
-            timer = self.request_stop(deadline_seconds)
-            try:
-                await self.ended.wait()
-            finally:
-                timer.cancel()
+            self.request_stop(deadline_seconds)
+            await self.ended.wait()
 
-    def request_stop(self, deadline_seconds: float) -> Timer:
-        """Begin to stop, without waiting."""
+    def request_stop(self, deadline_seconds: float) -> None:
+        """Begin to stop, without waiting. The deadline stands even if whoever asked for it gives up."""
         self.stop_requested = True
-        if self.state is State.BACKING_OFF:
-            self._scope.cancel()
+        if self._back_off_scope is not None:
+            self._back_off_scope.cancel()
         self.post_system(_Stop())
-        return self.system.world.call_later(deadline_seconds, self._cancel, f"{self.path} stop deadline")
+        self._stop_timers.append(
+            self.system.world.call_later(deadline_seconds, self._cancel, f"{self.path} stop deadline")
+        )
 
-    def request_leave(self) -> None:
-        """End this incarnation after the current message."""
-        self.post_system(_Leave())
-
-    def _cancel(self) -> None:
-        if self.state in (State.STARTING, State.RUNNING, State.BACKING_OFF):
-            self._scope.cancel()
+    def request_leave(self, incarnation: int) -> None:
+        """End that incarnation after the current message."""
+        self.post_system(_Leave(incarnation))
 
     def fail(self, error: Exception) -> None:
-        """Crash this incarnation: one of its tasks or children did."""
-        if self._failure is None:
-            self._failure = error
-        self._cancel()
+        """Crash the current incarnation: one of its children did."""
+        if self.life is not None:
+            self.life.fail(error)
+
+    def _cancel(self) -> None:
+        if self.life is not None:
+            self.life.cancel()
 
     # -- its life
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """The actor's task."""
         current_cell.set(self)
-        reason: Exception | None = None
         try:
             await self.system.world.dispatcher.turn(f"{self.path} start")
-            while True:
+            while not self.stop_requested:
                 reason = await self._live()
                 again = not self.stop_requested and self._allows_restart(reason)
                 self._tell_watchers(reason, final=not again)
                 if not again:
                     break
                 await self._back_off()
-                if self.stop_requested:
-                    break
+            else:
+                # Stopped before its first incarnation or between two.
+                self._tell_watchers(None, final=True)
         finally:
             self._finish()
 
     async def _live(self) -> Exception | None:
         """One incarnation; returns why it crashed, or None."""
         self.incarnation += 1
-        self._failure = None
         self.state = State.STARTING
-        self._scope = trio.CancelScope()
-        if self.stop_requested:
-            return None
+        life = self.life = Incarnation(self, self.incarnation)
         try:
-            with self._scope:
-                try:
-                    self.actor = self.factory()
-                    self.actor.context = Context(self)
-                    await self.actor.on_start()
+            try:
+                with life.scope:
+                    life.actor = self.factory()
+                    life.actor.context = Context(life)
+                    await life.actor.on_start()
                     self.state = State.RUNNING
-                    await self._receive()
-                except Exception as error:
-                    self._failure = self._failure or error
+                    await self._receive(life)
+            except Exception as error:
+                # Caught outside the scope, which takes its own cancellations out of an exception group.
+                life.fail(error)
         finally:
-            await self._clean_up()
-        if self._failure is not None:
+            self.state = State.STOPPING
+            await life.end()
+            self.life = None
+        if life.failure is not None:
             log.warning(
                 "actor %s crashed: %r",
                 self.path,
-                self._failure,
-                exc_info=self._failure if log.isEnabledFor(logging.DEBUG) else None,
+                life.failure,
+                exc_info=life.failure if log.isEnabledFor(logging.DEBUG) else None,
             )
-        return self._failure
+        return life.failure
 
-    async def _receive(self) -> None:
+    async def _receive(self, life: Incarnation) -> None:
         mailbox = self.mailbox
         dispatcher = self.system.world.dispatcher
         while True:
-            if len(mailbox) == 0:
+            if mailbox:
+                await dispatcher.turn(self.path)
+            else:
                 self._waiter = Waiter(self.path)
                 await dispatcher.park(self._waiter, self._unlink)
-            else:
-                await dispatcher.turn(self.path)
-            system_message = mailbox.get_system()
-            if system_message is None:
+            message = mailbox.get_system()
+            if message is None:
                 envelope = mailbox.get()
                 if envelope is not None:
-                    await self._handle(envelope)
-            elif isinstance(system_message, Terminated):
-                if self.actor is not None and Terminated in self.actor.handlers:
-                    await self._handle(Envelope(system_message, system_message.path))
-            else:
+                    await self._handle(life, envelope)
+            elif isinstance(message, _Notice):
+                terminated = message.terminated
+                if message.incarnation == life.number and Terminated in type(life.actor).handlers:  # type: ignore[union-attr]
+                    await self._handle(life, Envelope(terminated, terminated.path))
+            elif isinstance(message, _Stop) or message.incarnation == life.number:
                 return
 
     def _unlink(self) -> None:
         self._waiter = None
 
-    async def _handle(self, envelope: Envelope) -> None:
-        assert self.actor is not None
-        handler = self.actor.handlers.get(type(envelope.message))
-        if handler is None:
-            self.system._dead_letter(envelope, self.path, "no handler")
-            if envelope.reply is not None:
-                envelope.reply.fail(Unhandled(self.path, label(envelope.message)))
-            return
-        self.system._delivered(self.path, envelope)
-        if handler.concurrent:
-            cancel = self.start_task(self._answer_aside, (handler, envelope), f"{self.path} concurrent")
-            if envelope.reply is not None:
-                self.system._on_abandoned(envelope.reply, cancel)
-            return
-        await self._answer(handler, envelope)
-
-    async def _answer_aside(self, handler: Handler, envelope: Envelope) -> None:
-        await self._answer(handler, envelope)
-
-    async def _answer(self, handler: Handler, envelope: Envelope) -> None:
-        reply = envelope.reply
-        try:
-            result = handler.function(self.actor, envelope.message)
-            if handler.is_async:
-                result = await result
-        except Refusal as refusal:
-            if reply is None:
-                self.system._dead_letter(envelope, self.path, f"refused: {refusal!r}")
-            else:
-                reply.fail(refusal)
-        except Exception as error:
-            if reply is not None:
-                reply.fail(ActorFailed(self.path, repr(error)))
-            raise
-        except BaseException:
+    async def _handle(self, life: Incarnation, envelope: Envelope) -> None:
+        system, reply = self.system, envelope.reply
+        handler = life.actor.handlers.get(type(envelope.message))  # type: ignore[union-attr]
+        if envelope.incarnation is not None and envelope.incarnation != life.number:
+            system._dead_letter(envelope, self.path, f"for incarnation {envelope.incarnation}")
             if reply is not None:
                 reply.fail(ActorStopped(self.path))
+        elif handler is None:
+            system._dead_letter(envelope, self.path, "no handler")
+            if reply is not None:
+                reply.fail(Unhandled(self.path, label(envelope.message)))
+        elif reply is not None and not reply.wanted():
+            system._dead_letter(envelope, self.path, "its asker no longer waits")
+        elif handler.concurrent:
+            system._delivered(self.path, envelope)
+            cancel = life.start_task(
+                self._answer,
+                (life, handler, envelope),
+                f"{self.path} concurrent",
+                None if reply is None else lambda: reply.fail(self._end_of(life)),
+            )
+            if reply is not None:
+                reply.on_abandoned(cancel)
+        else:
+            system._delivered(self.path, envelope)
+            await self._answer(life, handler, envelope)
+
+    async def _answer(self, life: Incarnation, handler: Handler, envelope: Envelope) -> None:
+        reply = envelope.reply
+        try:
+            result = handler.function(life.actor, envelope.message)
+            if handler.is_async:
+                result = await result
+        except Exception as raised:
+            error = only_leaf(raised)
+            if not isinstance(error, Refusal):
+                if reply is not None:
+                    reply.fail(ActorFailed(self.path, repr(error)))
+                raise
+            if reply is None:
+                self.system._dead_letter(envelope, self.path, f"refused: {error!r}")
+            else:
+                reply.fail(error)
+        except BaseException:
+            if reply is not None:
+                reply.fail(self._end_of(life))
             raise
         else:
             if reply is not None:
                 reply.answer(result)
 
-    async def _clean_up(self) -> None:
-        """End everything that this incarnation started, then call its stop hook; each step time-limited."""
-        self.state = State.STOPPING
-        world = self.system.world
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        with trio.CancelScope(shield=True):
-            for child in reversed(list(self.children.values())):
-                await child.stop(1.0)
-        with world.limit(STOP_HOOK_SECONDS, shield=True) as scope:
-            if self._tasks:
-                self._tasks_ended = world.event(f"{self.path} tasks ended")
-                for task_scope in list(self._tasks.values()):
-                    task_scope.cancel()
-                await self._tasks_ended.wait()
-            for end in list(self._channel_ends.values()):
-                if isinstance(end, ChannelWriter):
-                    end.close(ActorStopped(self.path))
-                else:
-                    end.cancel()
-            self._channel_ends.clear()
-            if self.actor is not None:
-                try:
-                    await self.actor.on_stop()
-                except Exception as error:
-                    self._failure = self._failure or error
-        if scope.cancelled_caught:
-            log.error("actor %s did not stop within %g s; it is abandoned", self.path, STOP_HOOK_SECONDS)
-        self.actor = None
+    def _end_of(self, life: Incarnation) -> Refusal:
+        """What an asker gets whose request ended with the incarnation."""
+        if life.failure is not None:
+            return ActorFailed(self.path, repr(life.failure))
+        return ActorStopped(self.path)
+
+    # -- between two incarnations, and at the end
 
     def _allows_restart(self, reason: Exception | None) -> bool:
         policy = self.supervision
         if policy.restart is Restart.TEMPORARY or (policy.restart is Restart.TRANSIENT and reason is None):
             return False
         now = self.system.world.monotonic()
-        if reason is not None:
-            self._crashes.append(now)
-        while self._crashes and self._crashes[0] < now - policy.within_seconds:
-            self._crashes.popleft()
-        if len(self._crashes) > policy.restarts_max:
+        self._ends.append(now)
+        while self._ends[0] < now - policy.within_seconds:
+            self._ends.popleft()
+        if len(self._ends) > policy.restarts_max:
+            what = "ended by itself" if reason is None else "crashed"
             error = RestartIntensityExceeded(
-                f"{self.path} crashed {len(self._crashes)} times in {policy.within_seconds:g} s,"
-                f" last: {reason!r}"
+                f"{self.path} {what} {len(self._ends)} times in {policy.within_seconds:g} s, last: {reason!r}"
             )
             error.__cause__ = reason
             self.system._escalate(self.parent, error)
@@ -301,82 +301,26 @@ class Cell:
 
     async def _back_off(self) -> None:
         self.restarts += 1
-        if not self._crashes:
-            return
         world = self.system.world
-        wait = self.supervision.backoff_seconds(
-            len(self._crashes), world.rng(f"backoff {self.path}").random()
-        )
+        jitter = world.rng(f"backoff {self.path}").random()
+        wait = self.supervision.backoff_seconds(len(self._ends), jitter)
         self.state = State.BACKING_OFF
-        with trio.CancelScope() as self._scope:
+        with trio.CancelScope() as self._back_off_scope:
             await world.sleep(wait, f"{self.path} restart back-off")
+        self._back_off_scope = None
 
     def _tell_watchers(self, reason: Exception | None, final: bool) -> None:
         notice = Terminated(self.path, self.incarnation, None if reason is None else repr(reason), final)
-        for watcher in list(self.watchers):
-            self.system._notify(watcher, notice)
+        for watcher, incarnation in list(self.watchers.items()):
+            self.system._notify(watcher, incarnation, notice)
 
     def _finish(self) -> None:
         self.state = State.STOPPED
+        for timer in self._stop_timers:
+            timer.cancel()
         for envelope in self.mailbox.drain():
             self.system._dead_letter(envelope, self.path, "the actor has ended")
             if envelope.reply is not None:
                 envelope.reply.fail(ActorStopped(self.path))
         self.system._forget(self)
         self.ended.set()
-
-    # -- what it owns
-
-    def start_task(
-        self, function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], name: str | None
-    ) -> Callable[[], None]:
-        """Start a task that ends with this incarnation."""
-        self._task_number += 1
-        number = self._task_number
-        title = name or f"{self.path} {getattr(function, '__name__', 'task')}"
-        scope = self._tasks[number] = trio.CancelScope()
-
-        async def task() -> None:
-            try:
-                with scope:
-                    try:
-                        await self.system.world.dispatcher.turn(title)
-                        await function(*arguments)
-                    except Exception as error:
-                        self.fail(error)
-            finally:
-                del self._tasks[number]
-                if not self._tasks and self._tasks_ended is not None:
-                    self._tasks_ended.set()
-                    self._tasks_ended = None
-
-        self.system._start(task, title)
-        return scope.cancel
-
-    def set_timer(self, key: str, delay: float, message: Message[Any], every: float | None) -> None:
-        """Arm a keyed timer."""
-        self.cancel_timer(key)
-
-        def fire() -> None:
-            if every is None:
-                self._timers.pop(key, None)
-            else:
-                self._timers[key] = self.system.world.call_later(every, fire, f"{self.path} timer {key}")
-            self.post(Envelope(message, self.path))
-
-        self._timers[key] = self.system.world.call_later(delay, fire, f"{self.path} timer {key}")
-
-    def cancel_timer(self, key: str) -> None:
-        """Disarm a keyed timer."""
-        timer = self._timers.pop(key, None)
-        if timer is not None:
-            timer.cancel()
-
-    def adopt(self, end: ChannelReader[Any] | ChannelWriter[Any]) -> None:
-        """Own one end of a channel."""
-        ends = self._channel_ends
-        if len(ends) >= self._sweep_at:
-            for key in [k for k, e in ends.items() if e.finished]:
-                del ends[key]
-            self._sweep_at = 2 * len(ends) + 16
-        ends[id(end)] = end

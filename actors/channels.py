@@ -5,13 +5,14 @@ Items and credits travel like messages do: by reference within a host, encoded a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import define, field
 
-from understudy.mailbox import ChannelClosed, ChannelFull, ReaderState, WriterState
+from understudy.mailbox import ChannelClosed, ChannelFull, CodecError, ReaderState, WriterState
 
+from .ref import ActorFailed
 from .world import Signal
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Core:
 
     system: ActorSystem
     number: int
+    """0 for a channel that had ended before its writer arrived."""
     label: str
     reader_host: str
     writer_host: str
@@ -41,14 +43,33 @@ class Core:
 
     def accept(self, sequence: int, item: Any) -> None:
         if not self.reader.ended:
-            self.reader.accept(sequence, item)
-            self.system._delivered_item(self, item)
-            self.readable.set()
+            for arrived in self.reader.accept(sequence, item):
+                self.system._delivered_item(self, arrived)
+            self._look_again()
 
-    def end_reader(self, error: Exception | None) -> None:
-        self.reader.end(error)
+    def finish(self, sent: int, error: Exception | None) -> None:
+        """The writer has ended the channel behind so many items."""
+        self.reader.finish(sent, error)
+        self._look_again()
+
+    def cancel(self, error: Exception | None) -> None:
+        """End both ends at once: nobody reads, or nobody can."""
+        self.reader.cancel(error)
+        self._look_again()
+        self.carry(self.reader_host, self.writer_host, None, lambda _: self.end_writer())
+
+    def _look_again(self) -> None:
         self.readable.set()
-        self.system._channels.pop(self.number, None)
+        if self.reader.ended:
+            self.system._channels.pop(self.number, None)
+
+    def carry(self, source: str, target: str, item: Any, deliver: Callable[[Any], None]) -> None:
+        """Transmit something of this channel; when it cannot be read over there, the channel fails."""
+        self.system.transmit(source, target, item, deliver, self.label, self._unreadable)
+
+    def _unreadable(self, error: CodecError) -> None:
+        if not self.reader.ended:
+            self.cancel(error)
 
     def end_writer(self) -> None:
         self.writer.ended = True
@@ -101,6 +122,7 @@ class ChannelWriter(Generic[T]):
         Raises:
             ChannelFull: the reader has granted no credit.
             ChannelClosed: the channel has ended.
+            CodecError: the item has no wire form, and the reader is on another host.
         """
         state = self._core.writer
         if state.ended:
@@ -127,15 +149,28 @@ class ChannelWriter(Generic[T]):
         core = self._core
         if not core.writer.ended:
             core.writer.ended = True
+            core.writable.set()
             core.writer_ended()
-            core.system.transmit(core.writer_host, core.reader_host, error, core.end_reader, core.label)
+            sent = core.writer.sent
+
+            def finish(reason: Exception | None) -> None:
+                core.finish(sent, reason)
+
+            try:
+                core.carry(core.writer_host, core.reader_host, error, finish)
+            except CodecError:
+                # The reader must hear of the end in any case.
+                failed = ActorFailed(core.label, repr(error))
+                core.carry(core.writer_host, core.reader_host, failed, finish)
 
     def _transmit(self, item: T) -> None:
         core = self._core
         sequence = core.writer.next_sequence()
-        core.system.transmit(
-            core.writer_host, core.reader_host, item, lambda it: core.accept(sequence, it), core.label
-        )
+        try:
+            core.carry(core.writer_host, core.reader_host, item, lambda it: core.accept(sequence, it))
+        except CodecError:
+            core.writer.take_back(sequence)
+            raise
 
 
 @define(eq=False)
@@ -168,36 +203,30 @@ class ChannelReader(Generic[T]):
                     raise state.error
                 raise EndOfChannel(self._core.label)
             await self._core.readable.wait()
-        item, granted = state.take()
-        core = self._core
-        if granted and not core.writer.ended:
-            core.system.transmit(core.reader_host, core.writer_host, granted, core.grant, core.label)
-        return item  # type: ignore[no-any-return]
+        return self._take()
 
     def receive_nowait(self) -> T | None:
         """The next item if one is here already, else None."""
-        state = self._core.reader
-        if not state.buffer:
-            return None
-        item, granted = state.take()
+        return self._take() if self._core.reader.buffer else None
+
+    def _take(self) -> T:
         core = self._core
+        item, granted = core.reader.take()
         if granted and not core.writer.ended:
-            core.system.transmit(core.reader_host, core.writer_host, granted, core.grant, core.label)
+            core.carry(core.reader_host, core.writer_host, granted, core.grant)
         return item  # type: ignore[no-any-return]
 
     def cancel(self) -> None:
         """Stop reading: what was sent and not read is gone, and the writer's next send fails."""
         core = self._core
         if not core.reader.ended:
-            core.reader.buffer.clear()
-            core.end_reader(None)
-            core.system.transmit(
-                core.reader_host, core.writer_host, None, lambda _: core.end_writer(), core.label
-            )
+            core.cancel(None)
 
-    async def __aiter__(self) -> AsyncIterator[T]:
-        while True:
-            try:
-                yield await self.receive()
-            except EndOfChannel:
-                return
+    def __aiter__(self) -> ChannelReader[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self.receive()
+        except EndOfChannel:
+            raise StopAsyncIteration from None

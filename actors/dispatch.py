@@ -6,15 +6,25 @@ schedule says which ready turn goes next. Timers are one heap, so that they cost
 their order is ours.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any
 
 import trio
 from attrs import define, field
 from outcome import Error, Outcome, Value
+
+log = logging.getLogger("understudy.actors")
+
+
+class SimulationOver(BaseException):
+    """A task waits although its simulation has ended: it outlived the main function.
+
+    No `Exception`, so that a loop that catches those and tries again ends too.
+    """
 
 
 @define(eq=False)
@@ -35,28 +45,59 @@ class Timer:
     """Seconds on the world's monotonic clock."""
     action: Callable[[], None] | None
     label: str
+    heap: "TimerHeap | None" = None
+    """Where it waits; None before, and once it was taken out."""
 
     def cancel(self) -> None:
         """Forget the call; harmless when it was made already."""
-        self.action = None
+        if self.action is not None:
+            self.action = None
+            if self.heap is not None:
+                self.heap.count_cancelled()
+
+    def fire(self) -> None:
+        """Make the call, unless it was cancelled or made already."""
+        action, self.action = self.action, None
+        if action is not None:
+            action()
 
 
-@define
+@define(eq=False)
 class TimerHeap:
-    """Timers by due time, and by age among equals."""
+    """Timers by due time, and by age among equals.
+
+    Cancelled timers (nearly every ask leaves one) stay until they are due or make up half of the heap.
+    """
+
+    KEPT_CANCELLED = 64
+    """So many cancelled timers are never worth a sweep."""
 
     _heap: list[tuple[float, int, Timer]] = field(factory=list, init=False)
     _age: "count[int]" = field(factory=count, init=False)
+    _cancelled: int = field(default=0, init=False)
+
+    def __len__(self) -> int:
+        return len(self._heap)
 
     def add(self, timer: Timer) -> None:
         """Put a timer in."""
+        timer.heap = self
         heappush(self._heap, (timer.due, next(self._age), timer))
+
+    def count_cancelled(self) -> None:
+        """A timer in this heap was cancelled."""
+        self._cancelled += 1
+        if self._cancelled > self.KEPT_CANCELLED and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].action is not None]
+            heapify(self._heap)
+            self._cancelled = 0
 
     def next_due(self) -> float | None:
         """When the next live timer is due; cancelled ones on the way are dropped."""
         heap = self._heap
         while heap and heap[0][2].action is None:
             heappop(heap)
+            self._cancelled -= 1
         return heap[0][0] if heap else None
 
     def pop_due(self, now: float) -> Timer | None:
@@ -64,7 +105,9 @@ class TimerHeap:
         due = self.next_due()
         if due is None or due > now:
             return None
-        return heappop(self._heap)[2]
+        timer = heappop(self._heap)[2]
+        timer.heap = None
+        return timer
 
 
 class Dispatcher(ABC):
@@ -88,6 +131,10 @@ class Dispatcher(ABC):
     @abstractmethod
     def call_later(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
         """Make a synchronous call after a delay."""
+
+    def wake_later(self, delay_seconds: float, waiter: Waiter) -> Timer:
+        """Wake a waiter after a delay, unless the timer is cancelled before."""
+        return self.call_later(delay_seconds, lambda: self.wake(waiter), waiter.label)
 
     @abstractmethod
     async def turn(self, label: str) -> None:
@@ -115,7 +162,7 @@ class RealDispatcher(Dispatcher):
     def __init__(self) -> None:
         self._heap = TimerHeap()
         self._scope: trio.CancelScope | None = None
-        self._run = 0
+        self._turns = 0
 
     def monotonic(self) -> float:
         return trio.current_time()
@@ -124,7 +171,10 @@ class RealDispatcher(Dispatcher):
         assert not waiter.woken, f"{waiter.label} is woken twice"
         waiter.woken = True
         assert waiter.task is not None, f"{waiter.label} is woken before it waits"
-        trio.lowlevel.reschedule(waiter.task, outcome if outcome is not None else Value(None))
+        if outcome is None:
+            trio.lowlevel.reschedule(waiter.task)
+        else:
+            trio.lowlevel.reschedule(waiter.task, outcome)
 
     async def park(self, waiter: Waiter, on_cancel: Callable[[], None]) -> Any:
         waiter.task = trio.lowlevel.current_task()
@@ -144,9 +194,10 @@ class RealDispatcher(Dispatcher):
         return timer
 
     async def turn(self, label: str) -> None:
-        self._run += 1
-        if self._run >= self.TURNS_MAX:
-            self._run = 0
+        # One count for all tasks: whoever takes the last turn yields, so that nobody takes more in a row.
+        self._turns += 1
+        if self._turns >= self.TURNS_MAX:
+            self._turns = 0
             await trio.lowlevel.checkpoint()
 
     def note(self, kind: str, what: str) -> None:
@@ -160,6 +211,8 @@ class RealDispatcher(Dispatcher):
                 await trio.sleep_forever()
             now = trio.current_time()
             while (timer := self._heap.pop_due(now)) is not None:
-                action, timer.action = timer.action, None
-                assert action is not None
-                action()
+                try:
+                    timer.fire()
+                except Exception:
+                    # It is nobody's task that could crash, and other timers are not to blame.
+                    log.exception("the action of timer %r raised", timer.label)

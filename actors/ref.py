@@ -73,7 +73,9 @@ class Ref(Generic[P]):
         """Put a message in the actor's mailbox; sync, atomic, at most once.
 
         Raises:
-            MailboxFull: its mailbox is full and its policy is to reject (only on the same host).
+            MailboxFull: its mailbox is full and its policy is to reject. From another host it is a dead
+                letter instead: nobody there can wait.
+            CodecError: the actor is on another host, and the message has no wire form.
         """
         self._system.tell(self, message)
 
@@ -82,6 +84,7 @@ class Ref(Generic[P]):
 
         Raises:
             AskTimeout: no answer in time; a concurrent handler that still works on it is cancelled.
+            MailboxFull: its mailbox is full, or this message was displaced by its overflow policy.
             ActorStopped: there is no such actor, or it ended first.
             ActorFailed: it crashed on this message.
             Refusal: the handler's own refusal.

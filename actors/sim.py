@@ -9,29 +9,36 @@ same clock and fall due between turns.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime
 from importlib.resources import files
 from typing import Any, TypeVar
 
 import trio
 from attrs import define, field
-from outcome import Outcome, Value, capture
+from outcome import Error, Outcome, Value, capture
 
 from . import _trio
-from .dispatch import Dispatcher, Timer, TimerHeap, Waiter
+from .dispatch import Dispatcher, SimulationOver, Timer, TimerHeap, Waiter
 from .schedule import Fifo, Schedule
 from .world import EPOCH, KeyProvider, World, wall_clock
 
 T = TypeVar("T")
 
+PASSES_MAX = 100_000
+"""Passes of Trio's loop in one turn: a task that needs more never comes to rest."""
+
+WIND_DOWN_TURNS = 100_000
+"""Turns that a failed run may still take to end what it started in order."""
+
+_NOTES_HELD = 512
+"""Notes that are hashed together."""
+
 
 class SimulationDeadlock(Exception):
     """Nothing is ready and no timer is set, but the run has not ended; names who waits for what."""
-
-
-class SimulationOver(Exception):
-    """A task waits although its simulation has ended: it outlived the main function."""
 
 
 class SimulationTooLong(Exception):
@@ -39,7 +46,7 @@ class SimulationTooLong(Exception):
 
 
 class UnscheduledStep(Exception):
-    """A task ran outside any turn: it waited on something that is not the World's."""
+    """A task was woken from outside the simulation (by a thread, a socket, a process), so no turn did it."""
 
 
 @define(eq=False)
@@ -59,14 +66,43 @@ class VirtualClock(trio.abc.Clock):
 
 
 @define(eq=False)
-class _Turn:
+class _Resume:
+    """A turn that resumes a parked task."""
+
+    sim: "SimDispatcher"
+    waiter: Waiter
+    outcome: Outcome[Any] | None
+    """None stands for the value None."""
     label: str
-    run: Callable[[], None]
+
+    def fire(self) -> None:
+        waiter = self.waiter
+        assert waiter.task is not None, f"{waiter.label} is woken before it waits"
+        del self.sim._parked[waiter]
+        if self.outcome is None:
+            trio.lowlevel.reschedule(waiter.task)
+        else:
+            trio.lowlevel.reschedule(waiter.task, self.outcome)
+
+
+@define(eq=False)
+class _Abort:
+    """A cancellation that was asked for in the current turn."""
+
+    order: int
+    """Trio cancels the tasks of a scope in set order; this is the order of their creation."""
+    waiter: Waiter
+    on_cancel: Callable[[], None]
+    raise_cancel: Callable[[], Any]
 
 
 @define(eq=False)
 class SimDispatcher(Dispatcher):
-    """The ready set and the driver that takes one turn at a time."""
+    """The ready set and the driver that takes one turn at a time.
+
+    The driver is a Trio task of its own. A turn makes tasks runnable; the driver then yields to Trio, which
+    runs it last of everything that is runnable, until nobody else is.
+    """
 
     schedule: Schedule
     turns_max: int
@@ -74,14 +110,19 @@ class SimDispatcher(Dispatcher):
     clock: VirtualClock = field(factory=VirtualClock)
     steps: int = 0
     """Turns taken so far."""
-    in_turn: bool = False
     closed: bool = False
-    """Set when the run has ended, well or not: from then on waits end at once."""
-    _ready: list[_Turn] = field(factory=list)
-    _cancelled: list[tuple[int, _Turn]] = field(factory=list)
+    """Set when the run has ended and some task has not: from then on waits end at once."""
+    violation: str | None = None
+    """The first task that was woken from outside the simulation."""
+    _ready: deque["_Resume | Timer"] = field(factory=deque)
+    _cancelled: list[_Abort] = field(factory=list)
     _parked: dict[Waiter, None] = field(factory=dict)
     _heap: TimerHeap = field(factory=TimerHeap)
     _hash: Any = field(factory=lambda: hashlib.blake2b(digest_size=16))
+    _notes: list[str] = field(factory=list)
+    _foreign_due: bool = False
+    """One of Trio's own deadlines has come."""
+    _time_text: tuple[float, str] = (-1.0, "")
 
     def monotonic(self) -> float:
         return self.clock.seconds
@@ -89,35 +130,26 @@ class SimDispatcher(Dispatcher):
     def wake(self, waiter: Waiter, outcome: Outcome[Any] | None = None) -> None:
         assert not waiter.woken, f"{waiter.label} is woken twice"
         waiter.woken = True
-        self._ready.append(self._resume(waiter, outcome if outcome is not None else Value(None)))
-
-    def _resume(self, waiter: Waiter, outcome: Outcome[Any]) -> _Turn:
-        def run() -> None:
-            assert waiter.task is not None, f"{waiter.label} is woken before it waits"
-            self._parked.pop(waiter, None)
-            trio.lowlevel.reschedule(waiter.task, outcome)
-
-        return _Turn(waiter.label, run)
+        self._ready.append(_Resume(self, waiter, outcome, waiter.label))
 
     async def park(self, waiter: Waiter, on_cancel: Callable[[], None]) -> Any:
         if self.closed:
+            on_cancel()
             raise SimulationOver(f"{waiter.label} waits after the end of its simulation")
         task = waiter.task = trio.lowlevel.current_task()
         self._parked[waiter] = None
 
         def abort(raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            if self.closed:
+                if not waiter.woken:
+                    waiter.woken = True
+                    on_cancel()
+                self._parked.pop(waiter, None)
+                return trio.lowlevel.Abort.SUCCEEDED
             # FAILED: the task stays parked and the cancellation takes its turn like any wake-up. When one
             # is on its way already, that one comes first and the next wait is cancelled instead.
-            if self.closed:
-                on_cancel()
-                return trio.lowlevel.Abort.SUCCEEDED
             if not waiter.woken:
-                waiter.woken = True
-                on_cancel()
-                turn = self._resume(waiter, capture(raise_cancel))
-                turn.label += " cancelled"
-                # Trio cancels the tasks of a scope in set order: `_settle` sorts them by creation.
-                self._cancelled.append((_trio.creation_order(task), turn))
+                self._cancelled.append(_Abort(_trio.creation_order(task), waiter, on_cancel, raise_cancel))
             return trio.lowlevel.Abort.FAILED
 
         return await trio.lowlevel.wait_task_rescheduled(abort)
@@ -128,81 +160,113 @@ class SimDispatcher(Dispatcher):
         return timer
 
     async def turn(self, label: str) -> None:
-        waiter = Waiter(label, woken=True)
-        self._ready.append(self._resume(waiter, Value(None)))
+        waiter = Waiter(label, None, True)
+        self._ready.append(_Resume(self, waiter, None, label))
         await self.park(waiter, _nothing)
 
     def close(self) -> None:
         """The run is over: nobody takes turns any more, so cancellation must reach every task by itself."""
-        self.closed = True
         self._settle()
+        self.closed = True
         for turn in self._ready:
-            turn.run()
+            if isinstance(turn, _Resume):
+                turn.fire()
         self._ready.clear()
 
     def note(self, kind: str, what: str) -> None:
-        self._hash.update(f"{kind}\0{what}\n".encode())
+        self._notes.append(f"{kind}\0{what}\n")
+        if len(self._notes) >= _NOTES_HELD:
+            self._hash_notes()
         if self.observe is not None:
             self.observe(self.steps, self.clock.seconds, f"{kind} {what}")
 
+    def _hash_notes(self) -> None:
+        self._hash.update("".join(self._notes).encode())
+        self._notes.clear()
+
     def trace_hash(self) -> str:
         """A digest of everything that happened so far, in order."""
+        self._hash_notes()
         digest = self._hash.hexdigest()
         assert isinstance(digest, str)
         return digest
 
     def _settle(self) -> None:
-        self._cancelled.sort(key=lambda pair: pair[0])
-        self._ready.extend(turn for _, turn in self._cancelled)
-        self._cancelled.clear()
+        """Turn the cancellations of this turn into turns; unlinking a waiter may cancel others in turn."""
+        while self._cancelled:
+            batch, self._cancelled = self._cancelled, []
+            batch.sort(key=lambda abort: abort.order)
+            for abort in batch:
+                waiter = abort.waiter
+                # Somebody may have woken it later in the same turn: then that wake-up comes first.
+                if not waiter.woken:
+                    waiter.woken = True
+                    abort.on_cancel()
+                    cancelled = capture(abort.raise_cancel)
+                    self._ready.append(_Resume(self, waiter, cancelled, f"{waiter.label} cancelled"))
 
     async def drive(self, finished: Callable[[], bool]) -> None:
         """Take turns until `finished` says so."""
-        # Imported here: it brings pytest along where that is installed, and only simulations need it.
-        from trio.testing import wait_all_tasks_blocked
-
+        ready = self._ready
+        runnable = _trio.runnable_tasks()
+        fifo = isinstance(self.schedule, Fifo)
         while True:
-            self.in_turn = True
-            await wait_all_tasks_blocked()
-            self.in_turn = False
-            self._settle()
+            passes = 0
+            while runnable or self._foreign_due or self._cancelled:
+                if passes >= PASSES_MAX:
+                    raise SimulationTooLong(f"a turn that does not end: {passes} passes of Trio's loop")
+                passes += 1
+                await _trio.yield_to_others()
+                self._foreign_due = False
+                if not runnable:
+                    self._settle()
+            if self.violation is not None:
+                raise UnscheduledStep(
+                    f"task {self.violation} was woken from outside the simulation:"
+                    " threads, sockets and processes belong in real adapters only"
+                )
             if finished():
                 return
-            if not self._ready:
+            if not ready:
                 self._advance()
                 continue
             if self.steps >= self.turns_max:
                 raise SimulationTooLong(
                     f"over {self.turns_max} turns, at {self.clock.seconds:.3f} s virtual time"
                 )
-            index = self.schedule.choose(self.steps, len(self._ready))
-            turn = self._ready.pop(index)
-            self.steps += 1
-            self.note(f"{self.clock.seconds:.6f}", turn.label)
-            turn.run()
+            if fifo:
+                turn = ready.popleft()
+            else:
+                index = self.schedule.choose(self.steps, len(ready))
+                assert 0 <= index < len(ready), f"the schedule chose turn {index} of {len(ready)}"
+                turn = ready[index]
+                del ready[index]
+            self._count(turn.label)
+            turn.fire()
+            if not self.steps % 256:
+                # The driver is Trio's main task, which gets the keyboard's interrupts.
+                await trio.lowlevel.checkpoint_if_cancelled()
+
+    def _count(self, label: str) -> None:
+        self.steps += 1
+        now = self.clock.seconds
+        if self._time_text[0] != now:
+            self._time_text = (now, f"{now:.6f}")
+        self.note(self._time_text[1], label)
 
     def _advance(self) -> None:
         """Nothing can run: move the clock to whatever is due next."""
-        statistics = trio.lowlevel.current_statistics()
-        trio_due = self.clock.seconds + statistics.seconds_to_next_deadline
-        ours = self._heap.next_due()
-        due = trio_due if ours is None else min(ours, trio_due)
+        foreign, ours = _trio.next_deadline(), self._heap.next_due()
+        due = foreign if ours is None else min(ours, foreign)
         if due == float("inf"):
             waiting = ", ".join(sorted(w.label for w in self._parked)) or "nobody"
             raise SimulationDeadlock(f"nothing will ever happen again; waiting: {waiting}")
         self.clock.seconds = max(self.clock.seconds, due)
+        if foreign <= self.clock.seconds:
+            self._foreign_due = True
+            self._count("deadline of foreign code")
         while (timer := self._heap.pop_due(self.clock.seconds)) is not None:
-            self._ready.append(_Turn(timer.label, _firing(timer)))
-
-
-def _firing(timer: Timer) -> Callable[[], None]:
-    def fire() -> None:
-        # Cancelled between falling due and its turn: nothing happens, as with any cancelled timer.
-        action, timer.action = timer.action, None
-        if action is not None:
-            action()
-
-    return fire
+            self._ready.append(timer)
 
 
 def _nothing() -> None:
@@ -217,17 +281,16 @@ class FixedKeys(KeyProvider):
 
 
 class _TurnGuard(trio.abc.Instrument):
-    """Fails a simulation in which a task runs outside a turn."""
+    """Notices a task that is woken by anything but a turn: the outcome would depend on the machine."""
 
-    def __init__(self, dispatcher: SimDispatcher) -> None:
+    def __init__(self, dispatcher: SimDispatcher, driver: trio.lowlevel.Task) -> None:
         self.dispatcher = dispatcher
-        self.driver: trio.lowlevel.Task | None = None
-        self.violation: str | None = None
+        self.driver = driver
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:
         sim = self.dispatcher
-        if not (sim.in_turn or sim.closed or self.driver in (None, task)):
-            self.violation = self.violation or task.name
+        if task is not self.driver and not sim.closed and _trio.woken_from_outside(task):
+            sim.violation = sim.violation or task.name
 
 
 class SimWorld(World):
@@ -273,46 +336,49 @@ class SimWorld(World):
         Raises:
             SimulationDeadlock: nothing was left that could ever run.
             SimulationTooLong: `turns_max` was reached.
-            UnscheduledStep: a task waited on something that is not the World's.
+            UnscheduledStep: a task was woken by a thread, a socket or a process.
+            Exception: what `main` raised, or the action of a timer.
         """
-        guard = _TurnGuard(self._sim)
-        result: list[T] = []
+        sim = self._sim
+        outcome: list[Outcome[T]] = []
 
         async def root() -> None:
-            async with trio.open_nursery() as nursery:
-                done = False
+            driver = batch_order.last = trio.lowlevel.current_task()
+            guard = _TurnGuard(sim, driver)
+            body_scope = trio.CancelScope()
 
-                async def body() -> None:
-                    nonlocal done
-                    try:
-                        await self._sim.turn("main")
-                        result.append(await main(self))
-                    finally:
-                        done = True
-
-                guard.driver = trio.lowlevel.current_task()
-                nursery.start_soon(body, name="main")
+            async def body() -> None:
+                cancelled: Outcome[T] = Error(SimulationOver("the simulation was cut short"))
                 try:
-                    await self._sim.drive(lambda: done)
+                    with body_scope:
+                        await sim.turn("main")
+                        cancelled = Value(await main(self))
+                except BaseException as error:
+                    outcome.append(Error(error))
+                else:
+                    outcome.append(cancelled)
+
+            failure: Exception | None = None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(body, name="main")
+                trio.lowlevel.add_instrument(guard)
+                try:
+                    await sim.drive(lambda: bool(outcome))
+                except Exception as error:
+                    failure = error
+                    trio.lowlevel.remove_instrument(guard)
+                    sim.violation = None
+                    # What the run has started still ends in order, if it can.
+                    body_scope.cancel()
+                    sim.turns_max = sim.steps + WIND_DOWN_TURNS
+                    with suppress(Exception):
+                        await sim.drive(lambda: bool(outcome))
                 finally:
-                    self._sim.close()
+                    sim.close()
                     nursery.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
 
-        with _trio.pinned_batch_order():
-            try:
-                trio.run(root, clock=self._sim.clock, instruments=[guard])
-            except BaseExceptionGroup as group:
-                raise _only(group) from None
-        if guard.violation is not None:
-            raise UnscheduledStep(
-                f"task {guard.violation} ran outside any turn: it may only wait on the World"
-            )
-        return result[0]
-
-
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one exception inside nested groups of one, or the group."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+        with _trio.pinned_batch_order() as batch_order:
+            trio.run(root, clock=sim.clock, strict_exception_groups=True)
+        return outcome[0].unwrap()

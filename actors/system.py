@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 from attrs import define, field, frozen
@@ -20,6 +20,7 @@ from understudy.mailbox import (
     CodecError,
     Envelope,
     Mailbox,
+    MailboxFull,
     MailboxStatistics,
     Message,
     Overflow,
@@ -34,15 +35,17 @@ from understudy.mailbox import (
 )
 
 from .actor import Actor, Terminated
-from .cell import Cell, State, current_cell
+from .cell import Cell
 from .channels import ChannelReader, ChannelWriter, Core
-from .dispatch import Waiter
-from .ref import ActorStopped, AskTimeout, Ref
+from .dispatch import Dispatcher, SimulationOver, Waiter
+from .incarnation import Incarnation, current_cell
+from .ref import ActorFailed, ActorStopped, AskTimeout, Ref
 from .supervision import PERMANENT, Supervision
-from .world import Event, World
+from .world import Event, World, only_leaf
 
 P = TypeVar("P")
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 DEAD_LETTERS_MAX = 1000
 """How many dead letters are kept to be looked at; the count goes on."""
@@ -96,53 +99,106 @@ class ActorStatus:
 class _Slot(Reply):
     """Where one ask's answer arrives."""
 
-    system: ActorSystem
+    dispatcher: Dispatcher
     waiter: Waiter
     number: int
     """Names this ask to observers."""
     done: bool = False
+    """Answered, failed or abandoned."""
     parked: bool = False
     error: Exception | None = None
     value: Any = None
-    on_abandon: Callable[[], None] | None = None
+    _cancel: Callable[[], None] | None = None
 
     def answer(self, value: Any) -> None:
         if not self.done:
             self.done = True
             self.value = value
             if self.parked:
-                self.system.world.dispatcher.wake(self.waiter)
+                self.dispatcher.wake(self.waiter)
 
     def fail(self, error: Exception) -> None:
         if not self.done:
             self.error = error
             self.answer(None)
 
+    def wanted(self) -> bool:
+        return not self.done
+
+    def on_abandoned(self, cancel: Callable[[], None]) -> None:
+        if self.done:
+            cancel()
+        else:
+            self._cancel = cancel
+
     def abandon(self) -> None:
         """The asker is gone: whoever still works on it may stop."""
         self.done = True
-        if self.on_abandon is not None:
-            self.on_abandon()
+        if self._cancel is not None:
+            self._cancel()
 
 
 @define(eq=False)
 class _FarReply(Reply):
-    """An answer's way back to another host."""
+    """An answer's way back to another host, and the way there of the news that nobody waits for it."""
 
     system: ActorSystem
     slot: _Slot
+    path: str
+    """Of the actor that is asked."""
     source: str
+    """Its host."""
     target: str
+    """The asker's host."""
+    _abandoned: bool = field(default=False, init=False)
+    _cancel: Callable[[], None] | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.slot.on_abandoned(self._tell_abandoned)
 
     @property
     def number(self) -> int:
         return self.slot.number
 
     def answer(self, value: Any) -> None:
-        self.system.transmit(self.source, self.target, value, self.slot.answer, self.slot.waiter.label)
+        try:
+            self._send(value, self.slot.answer)
+        except CodecError as error:
+            self.fail(ActorFailed(self.path, f"its answer cannot be sent: {error}"))
+            raise
 
     def fail(self, error: Exception) -> None:
-        self.system.transmit(self.source, self.target, error, self.slot.fail, self.slot.waiter.label)
+        try:
+            self._send(error, self.slot.fail)
+        except CodecError as unsendable:
+            self._send(ActorFailed(self.path, f"{error!r} ({unsendable})"), self.slot.fail)
+
+    def _send(self, item: Any, deliver: Callable[[Any], None]) -> None:
+        self.system.transmit(
+            self.source, self.target, item, deliver, self.slot.waiter.label, self._unreadable
+        )
+
+    def _unreadable(self, error: CodecError) -> None:
+        self.slot.fail(ActorFailed(self.path, f"its answer cannot be read: {error}"))
+
+    def wanted(self) -> bool:
+        return not self._abandoned
+
+    def on_abandoned(self, cancel: Callable[[], None]) -> None:
+        if self._abandoned:
+            cancel()
+        else:
+            self._cancel = cancel
+
+    def _tell_abandoned(self) -> None:
+        self.system.transmit(
+            self.target, self.source, None, lambda _: self._hear_abandoned(), "abandoned ask"
+        )
+
+    def _hear_abandoned(self) -> None:
+        self._abandoned = True
+        if self._cancel is not None:
+            self._cancel()
 
 
 @define(eq=False)
@@ -166,7 +222,10 @@ class _Resolver(Resolver):
             return Ref(path, self.system, int(pin) if pin else None)
         core = self.system._channels.get(int(rest))
         if core is None:
-            raise CodecError(f"channel {rest} has ended")
+            # The reader went while its writer was on the way: whoever gets it learns that at its first send.
+            writer, _ = self.system._new_channel(0, f"channel {rest}", 1, self.target)
+            writer._core.writer.ended = True
+            return writer
         core.writer_host = self.target
         return ChannelWriter(core)
 
@@ -175,7 +234,9 @@ class _Resolver(Resolver):
 class _Link:
     """What is on its way from one host to another: delivered in the order in which it was sent."""
 
-    queue: deque[tuple[bytes, Callable[[Any], None]]] = field(factory=deque)
+    queue: deque[tuple[bytes, Callable[[Any], None], Callable[[CodecError], None] | None]] = field(
+        factory=deque
+    )
 
 
 class ActorSystem:
@@ -209,18 +270,17 @@ class ActorSystem:
         system = cls(world)
         started, ended = world.event("system started"), world.event("system ended")
         trio.lowlevel.spawn_system_task(system._hold, started, ended, name="actor system")
-        await started.wait()
+        with trio.CancelScope(shield=True):
+            await started.wait()
         try:
             with system._body:
                 yield system
+        except Exception as error:
+            if system._error is None:
+                raise
+            system._error.add_note(f"and the block that it ended raised {error!r}")
         finally:
-            with world.limit(shutdown_seconds, shield=True):
-                for cell in reversed(list(system._roots.values())):
-                    await cell.stop(1.0)
-            assert system._nursery is not None
-            system._nursery.cancel_scope.cancel()
-            with trio.CancelScope(shield=True):
-                await ended.wait()
+            await system._shut_down(shutdown_seconds, ended)
         if system._error is not None:
             raise system._error
 
@@ -229,12 +289,30 @@ class ActorSystem:
             async with trio.open_nursery() as self._nursery:
                 started.set()
                 self._nursery.start_soon(trio.sleep_forever, name="actor system is open")
+        except* SimulationOver:
+            pass
+        except* Exception as group:
+            # Actors raise nothing here: the runtime itself is wrong. That is for the block to raise, too.
+            error = only_leaf(group)
+            self._escalate(None, error if isinstance(error, Exception) else group)
         finally:
             ended.set()
 
-    def _start(self, function: Callable[[], Awaitable[Any]], name: str) -> None:
+    async def _shut_down(self, seconds: float, ended: Event) -> None:
+        assert self._nursery is not None
+        try:
+            with self.world.limit(seconds, shield=True):
+                while self._roots:
+                    await next(reversed(self._roots.values())).stop(1.0)
+        finally:
+            self._nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                # No task is left behind. Each ends in bounded time unless its author shielded a wait.
+                await ended.wait()
+
+    def _start(self, function: Callable[[*Ts], Awaitable[Any]], name: str, *arguments: *Ts) -> None:
         assert self._nursery is not None, "the actor system is not open"
-        self._nursery.start_soon(function, name=name)
+        self._nursery.start_soon(function, *arguments, name=name)
 
     # -- actors
 
@@ -270,8 +348,6 @@ class ActorSystem:
         path = f"{parent.path if parent else ''}/{name}"
         if path in self._cells:
             raise ValueError(f"an actor {path} is alive already: stop it first, or choose another name")
-        if parent is not None and parent.state is State.STOPPING:
-            raise ActorStopped(parent.path)
         cell = Cell(
             self,
             path,
@@ -317,7 +393,7 @@ class ActorSystem:
                 c.incarnation,
                 c.restarts,
                 c.mailbox.statistics(),
-                len(c._tasks),
+                len(c.life.tasks) if c.life is not None else 0,
             )
             for _, c in sorted(self._cells.items())
         ]
@@ -345,20 +421,28 @@ class ActorSystem:
     def tell(self, target: Ref[P], message: Message[P]) -> None:
         """See `Ref.tell`."""
         sender = current_cell.get()
-        self._deliver(target, Envelope(message, sender.path if sender else ""), _host(sender))
+        path, source = ("", LOCAL) if sender is None else (sender.path, sender.host)
+        cell = self._cells.get(target.path)
+        if cell is not None and cell.host == source and target.incarnation is None:
+            cell.post(Envelope(message, path))
+        else:
+            self._deliver(target, Envelope(message, path, None, target.incarnation), source)
 
     async def ask(self, target: Ref[P], message: Request[P, R], timeout_seconds: float) -> R:
         """See `Ref.ask`."""
         sender = current_cell.get()
-        source = _host(sender)
-        name = sender.path if sender else "outside"
-        slot = _Slot(self, Waiter(f"{name} asks {target.path}"), next(self._ask_numbers))
+        path, source = ("", LOCAL) if sender is None else (sender.path, sender.host)
+        dispatcher = self.world.dispatcher
+        slot = _Slot(dispatcher, Waiter(f"{path or 'outside'} asks {target.path}"), next(self._ask_numbers))
         cell = self._find(target)
         reply: Reply = slot
         if cell is not None and cell.host != source:
-            reply = _FarReply(self, slot, cell.host, source)
-        self._deliver(target, Envelope(message, sender.path if sender else "", reply), source)
-        if not slot.done:
+            reply = _FarReply(self, slot, target.path, cell.host, source)
+        self._deliver(target, Envelope(message, path, reply, target.incarnation), source)
+        if slot.done:
+            # Refused at once. A caller that tries again in a loop must let others run all the same.
+            await dispatcher.turn(slot.waiter.label)
+        else:
             timer = self.world.call_later(
                 timeout_seconds,
                 lambda: self._expire(slot, target, message, timeout_seconds),
@@ -366,14 +450,13 @@ class ActorSystem:
             )
             slot.parked = True
             try:
-                await self.world.dispatcher.park(slot.waiter, slot.abandon)
+                await dispatcher.park(slot.waiter, slot.abandon)
             finally:
                 timer.cancel()
         if self.observers:
             answer = slot.value if slot.error is None else slot.error
-            asker = sender.path if sender else ""
             self._observe(
-                Delivery(self.world.monotonic(), target.path, asker, answer, slot.number, answer=True)
+                Delivery(self.world.monotonic(), target.path, path, answer, slot.number, answer=True)
             )
         if slot.error is not None:
             raise slot.error
@@ -383,19 +466,6 @@ class ActorSystem:
         if not slot.done:
             slot.fail(AskTimeout(target.path, label(message), seconds))
             slot.abandon()
-
-    def _on_abandoned(self, reply: Reply, cancel: Callable[[], None]) -> None:
-        """Call `cancel` when the asker no longer waits."""
-        if isinstance(reply, _FarReply):
-            far = reply
-
-            def from_afar() -> None:
-                self.transmit(far.target, far.source, None, lambda _: cancel(), "abandoned ask")
-
-            far.slot.on_abandon = from_afar
-        else:
-            assert isinstance(reply, _Slot)
-            reply.on_abandon = cancel
 
     def _deliver(self, target: Ref[Any], envelope: Envelope, source: str) -> None:
         cell = self._find(target)
@@ -407,38 +477,61 @@ class ActorSystem:
             cell.post(envelope)
         else:
 
+            def lose(error: Exception, reason: str) -> None:
+                self._dead_letter(envelope, target.path, reason)
+                if envelope.reply is not None:
+                    envelope.reply.fail(error)
+
             def arrive(message: Any) -> None:
                 there = self._find(target)
                 envelope.message = message
-                if there is None or len(there.mailbox) >= there.mailbox.capacity:
-                    # Nobody on this side may wait for a full mailbox: the sender's deadline tells.
-                    self._dead_letter(envelope, target.path, "gone or full on arrival")
-                    if envelope.reply is not None:
-                        envelope.reply.fail(ActorStopped(target.path))
-                else:
+                if there is None:
+                    lose(ActorStopped(target.path), "gone on arrival")
+                    return
+                try:
                     there.post(envelope)
+                except MailboxFull as full:
+                    lose(full, "the mailbox is full on arrival")
 
-            self.transmit(source, cell.host, envelope.message, arrive, target.path)
+            def unreadable(error: CodecError) -> None:
+                if envelope.reply is not None:
+                    envelope.reply.fail(ActorFailed(target.path, str(error)))
+
+            self.transmit(source, cell.host, envelope.message, arrive, target.path, unreadable)
 
     def transmit(
-        self, source: str, target: str, item: Any, deliver: Callable[[Any], None], what: str
+        self,
+        source: str,
+        target: str,
+        item: Any,
+        deliver: Callable[[Any], None],
+        what: str,
+        on_unreadable: Callable[[CodecError], None] | None = None,
     ) -> None:
-        """Carry something between hosts: by reference within one, encoded and in order between two."""
+        """Carry something between hosts: by reference within one, encoded and in order between two.
+
+        `on_unreadable` is called over there, after the dead letter, when the bytes cannot be decoded.
+
+        Raises:
+            CodecError: it cannot be encoded; nothing was sent.
+        """
         hop_seconds = self.world.hop_seconds(source, target)
         if hop_seconds is None:
             deliver(item)
             return
         data = encode(item, _Resolver(self, target))
         link = self._links.setdefault((source, target), _Link())
-        link.queue.append((data, deliver))
+        link.queue.append((data, deliver, on_unreadable))
 
         def arrive() -> None:
-            payload, action = link.queue.popleft()
+            payload, action, failure = link.queue.popleft()
             try:
                 value = decode(payload, _Resolver(self, target))
             except CodecError as error:
                 self.dead_letter_count += 1
                 self.dead_letters.append(DeadLetter(what, source, payload, str(error)))
+                if failure is not None:
+                    failure(error)
                 return
             action(value)
 
@@ -449,6 +542,13 @@ class ActorSystem:
     ) -> tuple[ChannelWriter[Any], ChannelReader[Any]]:
         """A channel read on `host`; whoever gets the writer in a message writes from its own host."""
         number = next(self._channel_numbers)
+        writer, reader = self._new_channel(number, name, capacity, host)
+        self._channels[number] = writer._core
+        return writer, reader
+
+    def _new_channel(
+        self, number: int, name: str, capacity: int, host: str
+    ) -> tuple[ChannelWriter[Any], ChannelReader[Any]]:
         core = Core(
             self,
             number,
@@ -460,15 +560,14 @@ class ActorSystem:
             self.world.signal(f"{name} readable"),
             self.world.signal(f"{name} writable"),
         )
-        self._channels[number] = core
         return ChannelWriter(core), ChannelReader(core)
 
     def own_channel(self, name: str, capacity: int) -> tuple[ChannelWriter[Any], ChannelReader[Any]]:
         """A channel read by whoever calls: an actor's task (it ends with the actor), or code outside."""
         cell = current_cell.get()
         writer, reader = self.channel(name, capacity, _host(cell))
-        if cell is not None:
-            cell.adopt(reader)
+        if cell is not None and cell.life is not None:
+            cell.life.adopt(reader)
         return writer, reader
 
     # -- what is seen
@@ -495,22 +594,23 @@ class ActorSystem:
 
     # -- death watch
 
-    def _watch(self, watcher: Cell, target: Ref[Any]) -> None:
+    def _watch(self, watcher: Incarnation, target: Ref[Any]) -> None:
         cell = self._find(target)
         if cell is None:
-            watcher.post_system(Terminated(target.path, target.incarnation or 0, None, True))
+            notice = Terminated(target.path, target.incarnation or 0, None, True)
+            watcher.cell.notify(watcher.number, notice)
         else:
-            cell.watchers[watcher.path] = None
+            cell.watchers[watcher.cell.path] = watcher.number
 
-    def _unwatch(self, watcher: Cell, target: Ref[Any]) -> None:
-        cell = self._find(target)
-        if cell is not None:
-            cell.watchers.pop(watcher.path, None)
+    def _unwatch(self, watcher: Incarnation, path: str) -> None:
+        cell = self._cells.get(path)
+        if cell is not None and cell.watchers.get(watcher.cell.path) == watcher.number:
+            del cell.watchers[watcher.cell.path]
 
-    def _notify(self, watcher: str, notice: Terminated) -> None:
+    def _notify(self, watcher: str, incarnation: int, notice: Terminated) -> None:
         cell = self._cells.get(watcher)
         if cell is not None:
-            cell.post_system(notice)
+            cell.notify(incarnation, notice)
 
 
 def _host(cell: Cell | None) -> str:

@@ -59,7 +59,10 @@ class Event:
 
 @define(eq=False)
 class Signal:
-    """A flag that wakes its one waiter and is lowered by the waiting: for "look again" loops."""
+    """A flag that wakes its one waiter and is lowered by the waiting: for "look again" loops.
+
+    A second task that waits at the same time is a mistake, and fails an assertion there.
+    """
 
     _dispatcher: Dispatcher
     _label: str = "signal"
@@ -178,13 +181,17 @@ class World(ABC):
         return Signal(self.dispatcher, label)
 
     def call_later(self, delay_seconds: float, action: Callable[[], None], label: str = "timer") -> Timer:
-        """Make a synchronous call after a delay."""
+        """Make a synchronous call after a delay.
+
+        It is made on nobody's behalf: what it tells comes from outside. When it raises, a simulation fails,
+        and in the real world the error is logged and other timers go on.
+        """
         return self.dispatcher.call_later(delay_seconds, action, label)
 
     async def sleep(self, seconds: float, label: str = "sleep") -> None:
         """Wait that long."""
         waiter = Waiter(label)
-        timer = self.dispatcher.call_later(seconds, lambda: self.dispatcher.wake(waiter), label)
+        timer = self.dispatcher.wake_later(seconds, waiter)
         await self.dispatcher.park(waiter, timer.cancel)
 
     @asynccontextmanager
@@ -194,9 +201,17 @@ class World(ABC):
             async with trio.open_nursery() as nursery:
                 yield Nursery(self.dispatcher, nursery)
         except BaseExceptionGroup as group:
-            if len(group.exceptions) == 1:
-                raise group.exceptions[0] from None
-            raise
+            error = only_leaf(group)
+            if error is group:
+                raise
+            # Raised bare, with the cause and context that it had: both would be overwritten here.
+            cause, context, suppressed = error.__cause__, error.__context__, error.__suppress_context__
+            try:
+                raise error
+            finally:
+                error.__cause__, error.__context__ = cause, context
+                error.__suppress_context__ = suppressed
+                del error, cause, context
 
     @contextmanager
     def deadline(self, seconds: float) -> Iterator[trio.CancelScope]:
@@ -219,6 +234,16 @@ class World(ABC):
                 yield scope
             finally:
                 timer.cancel()
+
+
+def only_leaf(error: BaseException) -> BaseException:
+    """The one exception inside nested groups of one; `error` itself when it is no such group."""
+    leaf = error
+    while isinstance(leaf, BaseExceptionGroup):
+        if len(leaf.exceptions) != 1:
+            return error
+        leaf = leaf.exceptions[0]
+    return leaf
 
 
 EPOCH = datetime.fromisoformat("2026-01-01T00:00:00+00:00")

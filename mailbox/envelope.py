@@ -1,5 +1,6 @@
 """An envelope: a message on its way, with who sent it and who waits for the answer."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from attrs import define
@@ -14,6 +15,12 @@ class Reply(Protocol):
     def fail(self, error: Exception) -> None:
         """Raise `error` at the asker; ignored when it no longer waits."""
 
+    def wanted(self) -> bool:
+        """Whether, as far as is known here, the asker still waits."""
+
+    def on_abandoned(self, cancel: Callable[[], None]) -> None:
+        """Call `cancel` when the asker no longer waits; at once if that is so already."""
+
 
 @define(eq=False)
 class Envelope:
@@ -23,3 +30,5 @@ class Envelope:
     sender: str
     """Path of the sending actor, or "" when the message came from outside the system."""
     reply: Reply | None = None
+    incarnation: int | None = None
+    """The one incarnation of the receiver that it is for; None: whichever runs."""

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from .envelope import Envelope
+from .message import message
 
 CAPACITY = 1024
 """User messages that a mailbox holds unless told otherwise."""
@@ -26,8 +27,15 @@ class Overflow(Enum):
     """The message that has waited longest becomes a dead letter."""
 
 
+@message("mailbox.full")
+@frozen
 class MailboxFull(Exception):
     """The receiver's mailbox is full and its policy is to reject: slow down, or ask instead of tell."""
+
+    capacity: int
+
+    def __str__(self) -> str:
+        return f"{self.capacity} messages wait already"
 
 
 @frozen
@@ -66,7 +74,7 @@ class Mailbox:
         displaced = None
         if len(user) >= self.capacity:
             if self.overflow is Overflow.REJECT:
-                raise MailboxFull(f"{self.capacity} messages wait already")
+                raise MailboxFull(self.capacity)
             self._displaced += 1
             if self.overflow is Overflow.DROP_NEWEST:
                 return envelope
@@ -89,15 +97,14 @@ class Mailbox:
         """The next user message, or None."""
         return self._user.popleft() if self._user else None
 
-    def peek(self) -> Envelope | None:
-        """The next user message, left where it is."""
-        return self._user[0] if self._user else None
-
     def drain(self) -> list[Envelope]:
         """Everything that still waits, taken out: the dead letters of an actor that has ended."""
         rest = list(self._user)
         self._user.clear()
         return rest
+
+    def __bool__(self) -> bool:
+        return bool(self._system or self._user)
 
     def __len__(self) -> int:
         return len(self._system) + len(self._user)

@@ -1,0 +1,230 @@
+"""An incarnation: one run of an actor between two restarts, and everything that it owns.
+
+Tasks, timers, channel ends and watches belong to the incarnation that started them. Whatever is left of one
+that has ended (a task that would not be cancelled in time) can no longer touch the actor's next one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import trio
+from attrs import define, field
+
+from understudy.mailbox import Envelope, MailboxFull, Message
+
+from .channels import ChannelReader, ChannelWriter
+from .dispatch import Timer
+from .ref import ActorStopped, Ref
+from .world import Event
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .cell import Cell
+
+log = logging.getLogger("understudy.actors")
+
+current_cell: ContextVar[Cell | None] = ContextVar("current_cell", default=None)
+"""The actor on whose behalf the running task acts."""
+
+STOP_HOOK_SECONDS = 2.0
+"""How long an incarnation's stop hook, and the clean-up of its tasks, may each take until abandoned."""
+
+
+@define(eq=False)
+class Incarnation:
+    """What one incarnation owns, and how it ends."""
+
+    cell: Cell
+    number: int
+    """1 for the first."""
+    actor: Actor[Any] | None = field(default=None, init=False)
+    ending: bool = field(default=False, init=False)
+    """Set when it begins to stop, and never taken back: from then on it starts nothing new."""
+    failure: Exception | None = field(default=None, init=False)
+    """Why it crashed: the first reason, if there are several."""
+    scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    tasks: dict[int, trio.CancelScope] = field(factory=dict, init=False)
+    _task_numbers: count[int] = field(factory=count, init=False)
+    _tasks_ended: Event | None = field(default=None, init=False)
+    _timers: dict[str, Timer] = field(factory=dict, init=False)
+    _channel_ends: dict[int, ChannelReader[Any] | ChannelWriter[Any]] = field(factory=dict, init=False)
+    _sweep_at: int = field(default=16, init=False)
+    _watched: dict[str, None] = field(factory=dict, init=False)
+
+    def fail(self, error: Exception) -> None:
+        """Crash: a handler, a task or a child did."""
+        if self.failure is None:
+            self.failure = error
+        else:
+            log.warning("actor %s crashes already, and then: %r", self.cell.path, error)
+        self.cancel()
+
+    def cancel(self) -> None:
+        """End now instead of after the current message."""
+        if not self.ending:
+            self.scope.cancel()
+
+    # -- what it starts
+
+    def start_task(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        arguments: tuple[Any, ...],
+        name: str | None,
+        on_unstarted: Callable[[], None] | None = None,
+    ) -> Callable[[], None]:
+        """Start a task that ends with this incarnation; returns what cancels it.
+
+        `on_unstarted` is called when it is cancelled before its first step.
+        """
+        number = next(self._task_numbers)
+        title = name or f"{self.cell.path} {getattr(function, '__name__', 'task')}"
+        scope = self.tasks[number] = trio.CancelScope()
+        if self.ending:
+            scope.cancel()
+        self.cell.system._start(
+            self._run_task, title, number, scope, title, function, arguments, on_unstarted
+        )
+        return scope.cancel
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run_task(
+        self,
+        number: int,
+        scope: trio.CancelScope,
+        title: str,
+        function: Callable[..., Awaitable[Any]],
+        arguments: tuple[Any, ...],
+        on_unstarted: Callable[[], None] | None,
+    ) -> None:
+        # Whoever called start_task may have done so on behalf of another actor (a channel's callback).
+        current_cell.set(self.cell)
+        started = False
+        try:
+            with scope:
+                await self.cell.system.world.dispatcher.turn(title)
+                started = True
+                await function(*arguments)
+        except Exception as error:
+            # Caught outside the scope, which takes its own cancellations out of an exception group.
+            self.fail(error)
+        finally:
+            if not started and on_unstarted is not None:
+                on_unstarted()
+            del self.tasks[number]
+            if not self.tasks and self._tasks_ended is not None:
+                self._tasks_ended.set()
+
+    def set_timer(self, key: str, delay: float, message: Message[Any], every: float | None) -> None:
+        """Arm a keyed timer."""
+        assert every is None or every > 0.0, f"{self.cell.path} timer {key}: every {every} s"
+        self.cancel_timer(key)
+        if self.ending:
+            return
+        world = self.cell.system.world
+        label = f"{self.cell.path} timer {key}"
+
+        def fire() -> None:
+            if every is None:
+                self._timers.pop(key, None)
+            else:
+                # From due time to due time, so that a period does not drift; a late one is not made up for.
+                wait = self._timers[key].due + every - world.monotonic()
+                self._timers[key] = world.call_later(wait if wait > 0.0 else every, fire, label)
+            envelope = Envelope(message, self.cell.path, incarnation=self.number)
+            try:
+                self.cell.post(envelope)
+            except MailboxFull as full:
+                self.cell.system._dead_letter(envelope, self.cell.path, f"a timer's message: {full}")
+
+        self._timers[key] = world.call_later(delay, fire, label)
+
+    def cancel_timer(self, key: str) -> None:
+        """Disarm a keyed timer."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def adopt(self, end: ChannelReader[Any] | ChannelWriter[Any]) -> None:
+        """Own one end of a channel."""
+        if self.ending:
+            self._close(end)
+            return
+        ends = self._channel_ends
+        if len(ends) >= self._sweep_at:
+            for key in [k for k, e in ends.items() if e.finished]:
+                del ends[key]
+            self._sweep_at = 2 * len(ends) + 16
+        ends[id(end)] = end
+
+    def watch(self, target: Ref[Any]) -> None:
+        """Hear of every end of the target's incarnations for as long as this one lives."""
+        if not self.ending:
+            self._watched[target.path] = None
+            self.cell.system._watch(self, target)
+
+    def unwatch(self, target: Ref[Any]) -> None:
+        """Undo `watch`."""
+        if self._watched.pop(target.path, self) is None:
+            self.cell.system._unwatch(self, target.path)
+
+    # -- its end
+
+    async def end(self) -> None:
+        """End everything that it started, then call its stop hook; each step is time-limited."""
+        self.ending = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        await self._end_tasks()
+        with trio.CancelScope(shield=True):
+            # Bounded by the children's own deadlines.
+            for child in reversed(list(self.cell.children.values())):
+                await child.stop(1.0)
+        for end in list(self._channel_ends.values()):
+            try:
+                self._close(end)
+            except Exception as error:
+                self.fail(error)
+        self._channel_ends.clear()
+        await self._call_stop_hook()
+        for path in self._watched:
+            self.cell.system._unwatch(self, path)
+
+    async def _end_tasks(self) -> None:
+        for scope in list(self.tasks.values()):
+            scope.cancel()
+        if self.tasks:
+            world = self.cell.system.world
+            self._tasks_ended = world.event(f"{self.cell.path} tasks ended")
+            with world.limit(STOP_HOOK_SECONDS, shield=True):
+                await self._tasks_ended.wait()
+        if self.tasks:
+            log.error(
+                "%d tasks of actor %s did not end within %g s; they are abandoned",
+                len(self.tasks),
+                self.cell.path,
+                STOP_HOOK_SECONDS,
+            )
+
+    def _close(self, end: ChannelReader[Any] | ChannelWriter[Any]) -> None:
+        if isinstance(end, ChannelWriter):
+            end.close(ActorStopped(self.cell.path))
+        else:
+            end.cancel()
+
+    async def _call_stop_hook(self) -> None:
+        if self.actor is None:
+            return
+        try:
+            with self.cell.system.world.limit(STOP_HOOK_SECONDS, shield=True) as scope:
+                await self.actor.on_stop()
+        except Exception as error:
+            self.fail(error)
+        if scope.cancelled_caught:
+            log.error("on_stop of actor %s took over %g s: abandoned", self.cell.path, STOP_HOOK_SECONDS)
