@@ -130,11 +130,13 @@ def test_it_starts_a_cluster_and_stops_it(installed: Path, tmp_path: Path) -> No
             lines.append(line)
             if line.startswith("Ctrl-C"):
                 break
-        assert any(line.startswith("ready in ") for line in lines), (lines, process.stderr)
+        assert process.stderr is not None
+        if not any(line.startswith("ready in ") for line in lines):
+            pytest.fail(f"it ended before it was ready: {lines} {process.stderr.read()}")
         assert "https://127.0.0.1:" in (tmp_path / "k" / "config").read_text()
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=10)
         assert (process.returncode, errors) == (0, "")
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
