@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from understudy.actors import ActorSystem, Ref, SimWorld, World
+import trio
+
+from understudy.actors import ActorSystem, RealWorld, Ref, SimWorld, World
 from understudy.components.apiserver.server import ApiServer, ApiServerOptions
 from understudy.components.boundary import cri
 from understudy.components.boundary.fake_cni import FakeCni
@@ -154,6 +156,18 @@ async def stage(
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
         await found.client.create(SERVICE_ACCOUNTS, account, "default")
         yield found
+
+
+def perform(main: Callable[[Stage], Awaitable[None]], **arguments: Any) -> None:
+    """Run a test on a stage in the real world."""
+
+    async def run() -> None:
+        async with RealWorld.open(seed=1) as world:
+            with world.deadline(20):
+                async with stage(world, **arguments) as found:
+                    await main(found)
+
+    trio.run(run)
 
 
 def simulate(main: Callable[[Stage], Awaitable[None]], **arguments: Any) -> None:

@@ -1,5 +1,7 @@
 """A kubelet against a real API server and a fake runtime, in virtual time."""
 
+from collections.abc import Callable
+
 import pytest
 
 from understudy.components.boundary import cri, podnet
@@ -9,7 +11,7 @@ from understudy.components.kubelet.node_status import is_ready
 from understudy.components.kubelet.options import KubeletOptions
 from understudy.components.machinery.resources import CONFIG_MAPS, LEASES, NODES, PODS
 
-from .node import Object, Stage, simulate
+from .node import Object, Stage, perform, simulate
 
 
 def conditions(pod: Object) -> dict[str, str]:
@@ -59,10 +61,11 @@ def test_a_node_waits_for_its_pod_addresses() -> None:
     simulate(main, options=KubeletOptions())
 
 
-def test_a_pod_runs_answers_and_goes() -> None:
+@pytest.mark.parametrize("run", [simulate, perform])
+def test_a_pod_runs_answers_and_goes(run: Callable[..., None]) -> None:
     async def main(stage: Stage) -> None:
         await stage.create("web")
-        pod = await stage.phase("web", "Running", 0.5)
+        pod = await stage.phase("web", "Running", 5)
         assert set(conditions(pod).values()) == {"True"}
         ip = pod["status"]["podIP"]
         assert (await stage.network.ask(podnet.HttpExchange(ip, 80))).body == b"web\n"
@@ -74,7 +77,7 @@ def test_a_pod_runs_answers_and_goes() -> None:
         assert await stage.sandboxes() == []
         assert not [a for a in stage.system.statistics() if "default_web" in a.path], "no worker is left"
 
-    simulate(main)
+    run(main)
 
 
 def test_a_deleted_pod_has_its_grace_period() -> None:
