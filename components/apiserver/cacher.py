@@ -9,7 +9,7 @@ slow is ended, never waited for; `oldest` is the first revision from which a wat
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from attrs import define, field, frozen
 from sortedcontainers import SortedDict
@@ -18,6 +18,8 @@ from understudy.components.machinery.resources import Resource
 from understudy.components.machinery.selectors import FieldSelector, LabelSelector
 
 from .encoding import Stored
+
+Rendered = dict[Hashable, bytes]
 
 HISTORY_MAX = 4096
 """Events a resource remembers, so that a watch that comes back within them need not relist."""
@@ -33,6 +35,8 @@ class Change:
     """None: deleted. `gone` then holds its last state."""
     gone: Stored | None = None
     """A deleted object's last state at the revision of its deletion."""
+    rendered: Rendered = field(factory=dict, eq=False, repr=False)
+    """The change as it goes out, while it is being delivered: made once for all watchers."""
 
 
 @frozen
@@ -61,6 +65,8 @@ class Seen:
     entry: Stored
     old: Stored | None
     """The state before, for renderings that need it."""
+    rendered: Rendered = field(factory=dict, eq=False, repr=False)
+    """What other watchers have made of the same change, by type and representation."""
 
 
 def seen_as(change: Change, interest: Interest) -> Seen | None:
@@ -68,7 +74,7 @@ def seen_as(change: Change, interest: Interest) -> Seen | None:
     before, after = interest.matches(change.old), interest.matches(change.new)
     if after:
         assert change.new is not None
-        return Seen("MODIFIED" if before else "ADDED", change.new, change.old)
+        return Seen("MODIFIED" if before else "ADDED", change.new, change.old, change.rendered)
     if before:
         entry = change.gone if change.gone is not None else change.new
         assert entry is not None and change.old is not None
@@ -85,8 +91,12 @@ def seen_as(change: Change, interest: Interest) -> Seen | None:
                 old.fields,
                 old.uid,
             )
-        return Seen("DELETED", entry, change.old)
+        return Seen("DELETED", entry, change.old, change.rendered)
     return None
+
+
+Deliver = Callable[[Seen, int], None]
+"""What a watcher is called with: what it sees, and the revision."""
 
 
 @define(eq=False)
@@ -140,6 +150,7 @@ class Cache:
             seen = seen_as(change, interest)
             if seen is not None:
                 deliver(seen, change.revision)
+        change.rendered.clear()  # the history keeps the change, not what was made of it
 
     def forget(self, revision: int) -> None:
         """Drop the history up to `revision`, which the store has compacted away too."""
@@ -159,7 +170,7 @@ class Cache:
                     found.append((seen, change.revision))
         return found
 
-    def subscribe(self, interest: Interest, deliver: Callable[[Seen, int], None]) -> Callable[[], None]:
+    def subscribe(self, interest: Interest, deliver: Deliver) -> Callable[[], None]:
         """Call `deliver` with what happens from now on; returns the function that ends it."""
         self._number += 1
         number = self._number

@@ -75,7 +75,9 @@ def as_served_entry(resource: Resource, entry: Stored) -> bytes:
     """The served bytes of a stored object in the version of `resource`."""
     if entry.resource.api_version == resource.api_version:
         return entry.wire
-    return orjson.dumps(as_served(resource, entry.parse()))
+    served = as_served(resource, entry.parse())
+    head = {"kind": served["kind"], "apiVersion": served["apiVersion"], "metadata": served["metadata"]}
+    return orjson.dumps(head | served)
 
 
 _EVENT_NAMES = {

@@ -46,6 +46,11 @@ def with_resource_version(data: bytes, revision: int) -> bytes:
     return b'%b"resourceVersion":"%d",%b' % (data[:at], revision, data[at:])
 
 
+def members(wire: bytes) -> memoryview:
+    """A served object from its metadata on."""
+    return memoryview(wire)[wire.index(_METADATA) :]
+
+
 @define(eq=False)
 class Stored:
     """One object as the watch cache holds it."""
@@ -70,10 +75,9 @@ class Stored:
         return self._wire
 
     @property
-    def item(self) -> bytes:
-        """As an item of a typed list: without its kind and apiVersion."""
-        wire = self.wire
-        return b"{" + wire[wire.index(_METADATA) :]
+    def members(self) -> memoryview:
+        """As an item of a typed list, behind its opening brace: without its kind and apiVersion."""
+        return members(self.wire)
 
     def parse(self) -> Object:
         """A fresh object, free to be changed."""
@@ -83,7 +87,11 @@ class Stored:
 
 def stored(resource: Resource, data: bytes, revision: int) -> Stored:
     """Read what selectors need out of stored bytes."""
-    obj = orjson.loads(data)
+    return stored_object(resource, orjson.loads(data), data, revision)
+
+
+def stored_object(resource: Resource, obj: Object, data: bytes, revision: int) -> Stored:
+    """The same when the object that was encoded is at hand, which is not to be changed any more."""
     metadata = obj["metadata"]
     return Stored(
         resource,

@@ -1,7 +1,7 @@
 """Events are kept for `--event-ttl` only: each is written under a lease of the store, and goes with it.
 
-Events that are written soon after one another share a lease, so that a busy cluster does not have one lease an
-event: a lease lasts a little longer than the TTL, and serves as long as the TTL still fits into it. So an
+Events that are written soon after one another share a lease, so that a busy cluster does not have one lease
+an event: a lease lasts a little longer than the TTL, and serves as long as the TTL still fits into it. So an
 event lives at least as long as it should, and at most `REUSE_SECONDS_MAX` longer.
 """
 

@@ -109,9 +109,8 @@ class Evictions:
                 )
             if allowed == 0:
                 wanted, healthy = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
-                raise _refused(
-                    f"The disruption budget {budget.name} needs {wanted} healthy pods and has {healthy} currently"
-                )
+                budget_name = f"The disruption budget {budget.name}"
+                raise _refused(f"{budget_name} needs {wanted} healthy pods and has {healthy} currently")
             status["disruptionsAllowed"] = allowed - 1
             disrupted[pod] = context.now
             if allowed == 1:

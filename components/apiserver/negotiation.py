@@ -3,6 +3,7 @@
 Source: Kubernetes API concepts, "Alternate representations of resources" and "Receiving resources as Tables".
 """
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import orjson
@@ -69,6 +70,7 @@ class Rendering:
 PLAIN = Rendering()
 
 
+@lru_cache(maxsize=1024)
 def negotiate(
     accept: str | None, *, shapes: frozenset[str] = frozenset(), pretty: bool = False, streaming: bool = False
 ) -> Rendering:

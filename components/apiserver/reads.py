@@ -39,7 +39,7 @@ from understudy.raftstore import storage as etcd
 from .cacher import Interest
 from .context import RequestContext
 from .conversion import as_served, as_served_entry
-from .encoding import Stored, collection_key, stored
+from .encoding import Stored, collection_key, members, stored
 from .negotiation import Rendering, negotiate
 from .registry import STORE_TIMEOUT_SECONDS, Registry, store_error
 from .routing import go_bool
@@ -412,14 +412,9 @@ def render_list(context: RequestContext, rendering: Rendering, page: Page) -> Ap
         metadata["remainingItemCount"] = page.remaining
     if rendering.shape == "object" and rendering.format == "json" and not rendering.pretty:
         head = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata}
-        typed = resource.group == "" or "." not in resource.group or resource.group.endswith(".k8s.io")
-        items = b",".join(
-            entry.item
-            if typed and entry.resource.version == resource.version
-            else as_served_entry(resource, entry)
-            for entry in page.entries
-        )
-        body = b'%b,"items":[%b]}' % (orjson.dumps(head)[:-1], items)
+        items = [members(as_served_entry(resource, entry)) for entry in page.entries]
+        opening = b'%b,"items":[%b' % (orjson.dumps(head)[:-1], b"{" if items else b"")
+        body = b"".join((opening, b",{".join(items), b"]}"))
         return ApiResponse(200, headers(context, rendering), body)
     objects = [as_served(resource, entry.parse()) for entry in page.entries]
     if rendering.shape == "table":

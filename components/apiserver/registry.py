@@ -30,8 +30,8 @@ from understudy.raftstore import storage as etcd
 
 from .cacher import Cache, Change
 from .conversion import STORED_AS
+from .encoding import PREFIX, Stored, encode_object, object_store_key, stored, stored_object
 from .event_leases import EventLeases
-from .encoding import PREFIX, Stored, encode_object, object_store_key, stored
 
 STORE_TIMEOUT_SECONDS = 10.0
 """How long one request to the store may take."""
@@ -52,11 +52,16 @@ WATCH_CAPACITY = 1024
 """Batches of the store's watch that may wait for the cache."""
 
 
+_REVISION = etcd.Range(PREFIX, count_only=True)
+"""The cheapest question whose answer carries the store's revision."""
+
+
 @define(eq=False)
 class _Batch:
     """Current reads that share one question to the store."""
 
     done: Event
+    fresh: bool = False
     error: ApiError | None = None
 
 
@@ -75,6 +80,8 @@ class Registry:
     _caches: dict[tuple[str, str], Cache] = field(factory=dict)
     _views: dict[tuple[str, str], Cache] = field(factory=dict)
     """Caches by every (group, plural) that shows them; of several versions, one is stored."""
+    _own_writes: dict[tuple[bytes, int], Stored] = field(factory=dict)
+    """What this server wrote, by key and revision, until its watch brings it."""
     _reached: Event = field(init=False)
     _ready: Event = field(init=False)
     _context: "Context[ApiServing] | None" = None
@@ -160,6 +167,7 @@ class Registry:
     async def _read_everything(self) -> None:
         """Bring the caches to what the store holds now, as changes at its revision."""
         reply = await self.store.ask(etcd.Range(PREFIX, etcd.prefix_end(PREFIX)), STORE_TIMEOUT_SECONDS)
+        self._own_writes.clear()
         there: set[tuple[Cache, tuple[str, str]]] = set()
         for kv in reply.kvs:
             cache = self._cache_of_key(kv.key)
@@ -185,7 +193,9 @@ class Registry:
                 continue
             revision = event.kv.mod_revision
             if event.type == "PUT":
-                entry = stored(cache.resource, event.kv.value, revision)
+                entry = self._own_writes.pop((event.kv.key, revision), None)
+                if entry is None:
+                    entry = stored(cache.resource, event.kv.value, revision)
                 cache.apply(Change(revision, cache.get(entry.namespace, entry.name), entry))
             else:
                 old = self._by_key(cache, event.kv.key)
@@ -216,30 +226,40 @@ class Registry:
         """Wait until the cache has seen everything that was written before this call.
 
         Calls that wait together share one question to the store: each joins the batch that has not been
-        sent yet, so its question is asked after its call.
+        sent yet, so its question is asked after its call. Whoever opened the batch asks for all; if it is
+        cancelled, the others begin again.
         """
-        batch = self._next_batch
-        if batch is None:
-            batch = self._next_batch = _Batch(self.world.event("fresh read"))
-            assert self._context is not None, "the registry does not follow the store yet"
-            self._context.start_soon(self._ask_revision, batch, name="fresh read")
-        await batch.done.wait()
-        if batch.error is not None:
-            raise batch.error
+        while True:
+            batch = self._next_batch
+            if batch is None:
+                await self._ask_revision()
+                return
+            await batch.done.wait()
+            if batch.error is not None:
+                raise batch.error
+            if batch.fresh:
+                return
 
-    async def _ask_revision(self, batch: _Batch) -> None:
-        if self._running_batch is not None:
-            await self._running_batch.done.wait()
-        self._running_batch, self._next_batch = batch, None
+    async def _ask_revision(self) -> None:
+        batch = self._next_batch = _Batch(self.world.event("fresh read"))
         try:
-            reply = await self._ask(etcd.Range(PREFIX, count_only=True))
+            while self._running_batch is not None:
+                await self._running_batch.done.wait()
+            self._running_batch, self._next_batch = batch, None
+            reply = await self._ask(_REVISION)
             await self.reach(reply.revision)
-        except ApiError as error:
-            batch.error = error
+            batch.fresh = True
         except DeadlineExceeded:
             batch.error = unavailable("the watch cache has not caught up with the store")
+            raise batch.error from None
+        except ApiError as error:
+            batch.error = error
+            raise
         finally:
-            self._running_batch = None
+            if self._next_batch is batch:
+                self._next_batch = None
+            if self._running_batch is batch:
+                self._running_batch = None
             batch.done.set()
 
     async def _ask(self, range_: etcd.Range) -> etcd.RangeReply:
@@ -264,7 +284,7 @@ class Registry:
         reply = await self._write(resource, etcd.Compare(key, "create", "=", 0), data)
         if not reply.succeeded:
             raise already_exists(resource.group, resource.plural, name)
-        return stored(resource, data, reply.revision)
+        return self._written(key, stored_object(resource, obj, data, reply.revision))
 
     async def _write(self, resource: Resource, compare: etcd.Compare, data: bytes) -> etcd.TxnReply:
         """Put an object where the comparison holds; under a lease if it is not kept for good."""
@@ -313,7 +333,15 @@ class Registry:
         key = object_store_key(current.resource, current.namespace, current.name)
         compare = etcd.Compare(key, "mod", "=", current.revision)
         reply = await self._write(current.resource, compare, data)
-        return stored(current.resource, data, reply.revision) if reply.succeeded else None
+        if not reply.succeeded:
+            return None
+        return self._written(key, stored_object(current.resource, obj, data, reply.revision))
+
+    def _written(self, key: bytes, entry: Stored) -> Stored:
+        """Keep what was just written until the watch brings it, so that it need not be read again."""
+        if entry.revision > self.revision:
+            self._own_writes[key, entry.revision] = entry
+        return entry
 
     async def remove(self, current: Stored) -> Stored | None:
         """Delete exactly `current`; its last state, at the deletion's revision, or None if it had changed."""

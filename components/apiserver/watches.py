@@ -68,8 +68,16 @@ class Watcher:
         self.writer.on_end(self.end)
 
     def _deliver(self, seen: Seen, revision: int) -> None:
-        if revision > self.after:
+        if revision <= self.after:
+            return
+        if self.tables is not None:  # whose first event differs from the others
             self.send(self.encode(seen.type, seen.entry))
+            return
+        key = (seen.type, self.context.resource.api_version, self.rendering)
+        chunk = seen.rendered.get(key)
+        if chunk is None:
+            chunk = seen.rendered[key] = self.encode(seen.type, seen.entry)
+        self.send(chunk)
 
     def send(self, chunk: bytes) -> None:
         """Send without waiting; a reader that is too slow loses its watch."""

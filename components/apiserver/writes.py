@@ -8,6 +8,7 @@ only in place of exactly that one; nothing is ever half-written.
 
 from typing import Any
 
+import orjson
 from attrs import define
 
 from understudy.components.machinery.api import ApiResponse, Object
@@ -80,8 +81,9 @@ class Writes:
         if metadata.get("name") or not metadata.get("generateName"):
             return await self._create_once(context, attributes, obj, dry_run)
         names = self.registry.world.rng("generated names")
+        unnamed = orjson.dumps(obj)
         for attempt in range(NAME_ATTEMPTS_MAX):
-            named: Object = copied(obj)
+            named: Object = orjson.loads(unnamed) if attempt else obj
             named["metadata"]["name"] = generate_name(metadata["generateName"], names)
             attributes.obj = named
             try:
@@ -324,11 +326,7 @@ def _attributes(
 
 def copied(value: Any) -> Any:
     """The same JSON value, sharing nothing."""
-    if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [copied(item) for item in value]
-    return value
+    return orjson.loads(orjson.dumps(value))
 
 
 def _released(obj: Object) -> bool:
