@@ -15,9 +15,10 @@ from .cri import (
     ImageSpec,
     PodSandboxConfig,
 )
+from .fake_effects import Effects, Sleep
 from .fake_images import ImageScript
 from .fake_logs import ContainerLog
-from .fake_shell import FOREVER, Effects, Shell, Sleep, known
+from .fake_shell import FOREVER, Shell, known
 
 PORTS_ANNOTATION = "io.kubernetes.container.ports"
 """Where the kubelet writes the ports that a container declares, as JSON."""

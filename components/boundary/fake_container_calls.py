@@ -10,9 +10,14 @@ from understudy.mailbox import ChannelClosed
 from . import cri
 from .cri import ContainerEventType, ContainerState, CriCode, CriError, LogStream, PodSandboxState
 from .fake_container import SIGKILL_EXIT_CODE, SIGTERM_EXIT_CODE, FakeContainer
+from .fake_effects import Effects, Fetch, Lookup, Output, Sleep
 from .fake_image_store import reference
+from .fake_pod_client import PodResolver, fetch
 from .fake_runtime import FakeRuntime, known, selected
-from .fake_shell import FOREVER, Effects, Output, Sleep
+from .fake_shell import FOREVER
+
+LONGEST_SECONDS = 1e9
+"""Stands for no limit: some thirty years."""
 
 
 class ContainerCalls(FakeRuntime):
@@ -75,31 +80,47 @@ class ContainerCalls(FakeRuntime):
 
     def _go_on(self, container: FakeContainer, effects: Effects) -> None:
         """Perform effects up to the first that takes time; a task performs the rest, if there is one."""
-        seconds = self._step(container, effects)
-        if seconds is not None and seconds != FOREVER:
-            container.cancel = self.context.start_soon(self._drive, container, effects, seconds)
+        pending = self._step(container, effects, None)
+        if pending is not None and pending != Sleep(FOREVER):
+            container.cancel = self.context.start_soon(self._drive, container, effects, pending)
 
-    def _step(self, container: FakeContainer, effects: Effects) -> float | None:
-        """Perform effects until one takes time: its seconds; None when the command has ended."""
+    def _step(
+        self, container: FakeContainer, effects: Effects, answer: object
+    ) -> Sleep | Lookup | Fetch | None:
+        """Perform effects until one takes time, and return that; None when the command has ended."""
         while container.state is ContainerState.RUNNING:
             try:
-                effect = next(effects)
+                effect = effects.send(answer)
             except StopIteration as stop:
                 self._exit(container, int(stop.value))
                 return None
-            if isinstance(effect, Sleep):
-                if effect.seconds > 0:
-                    return effect.seconds
-            else:
+            answer = None
+            if isinstance(effect, Output):
                 stream = LogStream.STDERR if effect.error else LogStream.STDOUT
                 container.log.write(self._now_ns(), stream, effect.data)
+            elif not isinstance(effect, Sleep) or effect.seconds > 0:
+                return effect
         return None
 
-    async def _drive(self, container: FakeContainer, effects: Effects, seconds: float) -> None:
-        pause: float | None = seconds
-        while pause is not None and pause != FOREVER:
-            await self.world.sleep(pause, "fake container")
-            pause = self._step(container, effects)
+    async def _drive(
+        self, container: FakeContainer, effects: Effects, pending: Sleep | Lookup | Fetch | None
+    ) -> None:
+        while pending is not None and pending != Sleep(FOREVER):
+            answer = await self._perform(container, pending)
+            pending = self._step(container, effects, answer)
+
+    async def _perform(self, container: FakeContainer, effect: Sleep | Lookup | Fetch) -> object:
+        """What a command waits for: time, a name, an answer over the pod's network."""
+        if isinstance(effect, Sleep):
+            await self.world.sleep(effect.seconds, "fake container")
+            return None
+        ips = self.sandboxes[container.pod_sandbox_id].ips
+        resolver = PodResolver(
+            self.network, ips[0] if ips else self.node_ip, container.sandbox_config.dns_config
+        )
+        if isinstance(effect, Lookup):
+            return await resolver.resolve(effect.name)
+        return await fetch(resolver, effect)
 
     @handles(cri.StopContainer, concurrent=True)
     async def stop_container(self, message: cri.StopContainer) -> cri.Done:
@@ -171,16 +192,20 @@ class ContainerCalls(FakeRuntime):
         effects = shell.run(message.cmd)
         out: list[bytes] = []
         error: list[bytes] = []
-        with self.world.limit(message.timeout_seconds or 1e9) as scope:
+        answer: object = None
+        with self.world.limit(message.timeout_seconds or LONGEST_SECONDS) as scope:
             while True:
                 try:
-                    effect = next(effects)
+                    effect = effects.send(answer)
                 except StopIteration as stop:
                     return cri.ExecSyncReply(b"".join(out), b"".join(error), int(stop.value))
+                answer = None
                 if isinstance(effect, Output):
                     (error if effect.error else out).append(effect.data)
+                elif not isinstance(effect, Sleep):
+                    answer = await self._perform(container, effect)
                 elif effect.seconds > 0:
-                    with self.world.limit(min(effect.seconds, 1e9)):
+                    with self.world.limit(min(effect.seconds, LONGEST_SECONDS)):
                         await container.exited.wait()
                     self._running(message.container_id)
         assert scope.cancelled_caught

@@ -11,16 +11,20 @@ from attrs import define, evolve
 from understudy.actors import Actor, ActorStopped, Ref, handles
 from understudy.mailbox import Request
 
-from .dataplane import Action, Connect, Dataplane
+from .dataplane import Action, Connect, Dataplane, Protocol
+from .name_server import NameServer, Query
 from .podnet import (
     AcceptTcp,
     Connected,
     ConnectionRefused,
+    Datagram,
+    DatagramExchange,
     Done,
     GrpcHealthAnswer,
     GrpcHealthCheck,
     HttpAnswer,
     HttpExchange,
+    JoinNameServer,
     JoinNode,
     Listen,
     Listener,
@@ -33,6 +37,8 @@ from .podnet import (
 )
 
 _R = TypeVar("_R")
+
+DNS_PORT = 53
 
 TIMEOUT_SECONDS = 60.0
 """How long a connection is tried where nobody answers; most askers have shorter deadlines of their own."""
@@ -50,6 +56,7 @@ class FakePodNetwork(Actor[PodNetwork]):
     def __init__(self) -> None:
         self.addresses: dict[str, _Address] = {}
         self.dataplanes: dict[str, Ref[Dataplane]] = {}
+        self.name_servers: dict[str, Ref[NameServer]] = {}
 
     @handles(JoinNode)
     def join_node(self, message: JoinNode) -> Done:
@@ -88,13 +95,32 @@ class FakePodNetwork(Actor[PodNetwork]):
         listener = await self._listener(ip, port)
         return await self._ask(listener, ip, port, ServeGrpcHealth(evolve(message, ip=ip, port=port)))
 
-    async def _destination(self, source_ip: str, ip: str, port: int) -> tuple[str, int]:
+    @handles(JoinNameServer)
+    def join_name_server(self, message: JoinNameServer) -> Done:
+        self.name_servers[message.ip] = message.server
+        return Done()
+
+    @handles(DatagramExchange, concurrent=True)
+    async def datagram_exchange(self, message: DatagramExchange) -> Datagram:
+        source, ip, port = message.source_ip, message.ip, message.port
+        ip, port = await self._destination(source, ip, port, Protocol.UDP)
+        server = self.name_servers.get(ip) if port == DNS_PORT else None
+        if server is None:
+            raise await self._silence(ip, port)
+        answered = await server.ask(Query(message.data), TIMEOUT_SECONDS)
+        if not answered.answer:
+            raise await self._silence(ip, port)
+        return Datagram(answered.answer)
+
+    async def _destination(
+        self, source_ip: str, ip: str, port: int, protocol: Protocol = Protocol.TCP
+    ) -> tuple[str, int]:
         """Where a connection really goes. Raises ConnectionRefused; waits where a rule drops."""
         source = self.addresses.get(source_ip)
         dataplane = self.dataplanes.get(source.node) if source is not None else None
         if dataplane is None:
             return ip, port
-        verdict = await dataplane.ask(Connect(source_ip, ip, port))
+        verdict = await dataplane.ask(Connect(source_ip, ip, port, protocol))
         if verdict.action is Action.REJECT:
             raise ConnectionRefused(ip, port)
         if verdict.action is Action.DROP:

@@ -7,37 +7,20 @@ that never sleeps yields a millisecond each round, so that no script can stop ti
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from . import fake_shell_syntax as syntax
+from .fake_effects import Effect, Effects, Output, Sleep
 from .fake_shell_commands import BUILTINS, Process, integer
+from .fake_shell_net import NETWORK_COMMANDS
 from .fake_shell_syntax import ShellSyntaxError
 
 ROUND_SECONDS = 0.001
 """What one round of a loop takes at least."""
 
 FOREVER = float("inf")
-
-
-@frozen
-class Sleep:
-    """Do nothing for a while, or for ever."""
-
-    seconds: float
-
-
-@frozen
-class Output:
-    """Bytes to standard output, or to standard error."""
-
-    data: bytes
-    error: bool = False
-
-
-Effect = Sleep | Output
-Effects = Generator[Effect, None, int]
-"""Ends with the exit code."""
 
 
 class _Exit(Exception):
@@ -114,15 +97,17 @@ class Shell(Process):
         return int(code == 0) if pipeline.negated else code
 
     def _collect(self, effects: Effects, into: list[bytes]) -> Effects:
+        answer = None
         while True:
             try:
-                effect = next(effects)
+                effect = effects.send(answer)
             except StopIteration as stop:
                 return int(stop.value)
+            answer = None
             if isinstance(effect, Output) and not effect.error:
                 into.append(effect.data)
             else:
-                yield effect
+                answer = yield effect
 
     def _command(self, command: syntax.Command) -> Effects:
         effects = self._node(command.node)
@@ -142,13 +127,15 @@ class Shell(Process):
         from_error = operator.startswith("2")
         if operator in (">", "2>") and path != "/dev/null":
             self.files[path] = b""
+        answer = None
         while True:
             try:
-                effect = next(effects)
+                effect = effects.send(answer)
             except StopIteration as stop:
                 return int(stop.value)
+            answer = None
             if not isinstance(effect, Output) or effect.error != from_error:
-                yield effect
+                answer = yield effect
             elif redirect.target is None:
                 yield Output(effect.data, not from_error)
             elif path in ("/dev/stdout", "/dev/stderr", "/proc/1/fd/1", "/proc/1/fd/2"):
@@ -227,7 +214,7 @@ class Shell(Process):
 
     # -- words
 
-    def _word(self, word: syntax.Word) -> Generator[Effect, None, list[str]]:
+    def _word(self, word: syntax.Word) -> Generator[Effect, Any, list[str]]:
         fields: list[str] = []
         current: str | None = None
         for part in word.parts:
@@ -250,7 +237,7 @@ class Shell(Process):
             fields.append(current)
         return fields
 
-    def _expand(self, text: str) -> Generator[Effect, None, str]:
+    def _expand(self, text: str) -> Generator[Effect, Any, str]:
         out = ""
         position = 0
         while (start := text.find("$", position)) >= 0:
@@ -315,6 +302,8 @@ class Shell(Process):
             raise _LoopControl(name == "continue")
         if name in ("test", "["):
             return int(not self._test(arguments[:-1] if name == "[" else arguments))
+        if name in NETWORK_COMMANDS:
+            return (yield from NETWORK_COMMANDS[name](self, arguments))
         if name in BUILTINS:
             code, out, error = BUILTINS[name](self, arguments)
             if out:
@@ -379,7 +368,7 @@ _SPECIAL = ("sh", "bash", "ash", "exec", "sleep", "wait", "exit", "break", "cont
 def known(command: str) -> bool:
     """Whether a command is the shell's own, by its name or its path."""
     name = command.rpartition("/")[2] if command.startswith(("/bin/", "/usr/bin/")) else command
-    return name in _SPECIAL or name in BUILTINS
+    return name in _SPECIAL or name in BUILTINS or name in NETWORK_COMMANDS
 
 
 _parse = lru_cache(maxsize=256)(syntax.parse)

@@ -15,6 +15,7 @@ from understudy.actors import Ref
 from understudy.mailbox import Refusal, Request, message
 
 from .dataplane import Dataplane
+from .name_server import NameServer
 
 
 class PodNetwork:
@@ -115,6 +116,25 @@ class GrpcHealthCheck(Request[PodNetwork, GrpcHealthAnswer]):
     source_ip: str = ""
 
 
+@message("podnet.datagram")
+@frozen
+class Datagram:
+    """The answer to a datagram."""
+
+    data: bytes
+
+
+@message("podnet.datagram_exchange")
+@frozen
+class DatagramExchange(Request[PodNetwork, Datagram]):
+    """One UDP datagram and its answer. Where nothing answers there is silence."""
+
+    ip: str
+    port: int
+    data: bytes
+    source_ip: str = ""
+
+
 # --------------------------------------------------------------------------- who is where
 
 
@@ -133,6 +153,15 @@ class JoinNode(Request[PodNetwork, Done]):
     ips: tuple[str, ...]
     dataplane: Ref[Dataplane]
     """Answers `dataplane.Connect`."""
+
+
+@message("podnet.join_name_server")
+@frozen
+class JoinNameServer(Request[PodNetwork, Done]):
+    """A name server answers on port 53 of an address: the cluster's DNS, as pods are told of it."""
+
+    ip: str
+    server: Ref[NameServer]
 
 
 @message("podnet.listen")

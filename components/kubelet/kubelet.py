@@ -233,6 +233,7 @@ class Kubelet(Actor[PodLifecycle]):
     # -- the runtime
 
     async def _subscribe(self) -> ChannelReader[cri.ContainerEvent]:
+        warned = False
         while True:
             writer, reader = self.context.channel("runtime events", EVENTS_CAPACITY)
             try:
@@ -240,7 +241,9 @@ class Kubelet(Actor[PodLifecycle]):
                 return reader
             except Refusal as error:
                 reader.cancel()
-                log.warning("node %s: no events from the runtime: %s", self.node_name, error)
+                if not warned:
+                    log.warning("node %s: no events from the runtime: %s", self.node_name, error)
+                    warned = True
             await self.world.sleep(RESUBSCRIBE_SECONDS, "subscribe to the runtime")
 
     async def _follow_runtime(self, reader: ChannelReader[cri.ContainerEvent]) -> None:

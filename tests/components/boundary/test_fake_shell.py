@@ -2,7 +2,8 @@
 
 import pytest
 
-from understudy.components.boundary.fake_shell import Effect, Output, Shell, Sleep
+from understudy.components.boundary.fake_effects import Effect, Output, Sleep
+from understudy.components.boundary.fake_shell import Shell
 
 
 def perform(

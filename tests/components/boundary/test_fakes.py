@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import trio
+from dnslib import QTYPE, RCODE, RR, A, DNSRecord
 
 from understudy.actors import Actor, ActorSystem, AskTimeout, RealWorld, Ref, SimWorld, World, handles
-from understudy.components.boundary import cni, cri, dataplane, podnet
+from understudy.components.boundary import cni, cri, dataplane, name_server, podnet
 from understudy.components.boundary.fake_cni import FakeCni
 from understudy.components.boundary.fake_cri import FakeCri
 from understudy.components.boundary.fake_images import Catalogue, ImageScript
@@ -247,6 +248,55 @@ def test_rules_of_the_clients_node_decide_where_its_connection_goes(run: Run) ->
             await node.network.ask(podnet.HttpExchange("10.96.0.1", 8080), 0.01)
 
     run(main)
+
+
+def test_a_command_reaches_a_service_by_its_name() -> None:
+    class Names(Actor[name_server.NameServer]):
+        @handles(name_server.Query)
+        def query(self, message: name_server.Query) -> name_server.Answered:
+            query = DNSRecord.parse(message.query)
+            answer = query.reply()
+            if str(query.q.qname) == "web.default.svc.cluster.local.":
+                answer.add_answer(RR(query.q.qname, QTYPE.A, rdata=A("10.244.1.2"), ttl=30))
+            else:
+                answer.header.rcode = RCODE.NXDOMAIN
+            return name_server.Answered(answer.pack())
+
+    async def main(node: Node) -> None:
+        names: Ref[Any] = node.system.spawn(Names, "names", host="dns")
+        await node.network.ask(podnet.JoinNameServer("10.96.0.10", names))
+        await node.container("nginx", sandbox=await node.sandbox("web-1"))
+        dns = cri.DNSConfig(("10.96.0.10",), ("default.svc.cluster.local", "svc.cluster.local"), ("ndots:5",))
+        metadata = cri.PodSandboxMetadata("client", "uid-client", "default")
+        config = cri.PodSandboxConfig(metadata, hostname="client", dns_config=dns)
+        reply = await node.runtime.ask(cri.RunPodSandbox(config))
+        client = await node.container("busybox", "sleep", "1d", sandbox=(reply.pod_sandbox_id, config, ""))
+
+        async def run(*command: str) -> tuple[int, bytes, bytes]:
+            found = await node.runtime.ask(cri.ExecSync(client, command, 30), 60)
+            return found.exit_code, found.stdout, found.stderr
+
+        assert await run("wget", "-qO-", "http://web/") == (0, b"web-1\n", b"")
+        assert await run("sh", "-c", "X=$(curl -s http://web:80); echo got $X") == (0, b"got web-1\n", b"")
+        assert await run("wget", "-q", "-O", "-", "http://nope") == (1, b"", b"wget: bad address 'nope'\n")
+        refused = await run("curl", "-sS", "http://web:81")
+        assert refused == (7, b"", b"curl: (7) Failed to connect to web port 81: Connection refused\n")
+        assert await run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "web") == (0, b"200", b"")
+        code, _, _ = await run("wget", "-T", "2", "-qO-", "http://10.244.1.77")
+        assert code == 1, "nobody has that address"
+        assert (await run("nslookup", "web"))[1] == b"Name:\tweb\nAddress: 10.244.1.2\n"
+        script = "until wget -qO- http://web; do sleep 1; done; wget -q http://web; cat index.html"
+        once = await node.container("busybox", "sh", "-c", script, sandbox=await _client_sandbox(node, dns))
+        assert await node.logs(once, follow=True) == ["web-1", "web-1"]
+
+    in_simulation(main)
+
+
+async def _client_sandbox(node: Node, dns: cri.DNSConfig) -> tuple[str, cri.PodSandboxConfig, str]:
+    metadata = cri.PodSandboxMetadata("once", "uid-once", "default")
+    config = cri.PodSandboxConfig(metadata, hostname="once", dns_config=dns)
+    reply = await node.runtime.ask(cri.RunPodSandbox(config))
+    return reply.pod_sandbox_id, config, ""
 
 
 def test_times_of_a_script_are_kept_to_the_second() -> None:
