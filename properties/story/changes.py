@@ -29,14 +29,14 @@ Path = tuple[str, ...]
 def changes(old: Object | None, new: Object) -> list[str]:
     """`phase=Running`, `Ready=True`, `-nodeName`: what is new, different or gone.
 
-    Times and bookkeeping are left out. What was made up for this object (addresses, node ports) comes
-    first, then what is nearest to the top.
+    Times and bookkeeping are left out. First comes what people look for (phase, reasons) and what was made
+    up for this object (addresses, node ports), then what is nearest to the top.
     """
     before = dict(_leaves(old)) if old is not None else {}
     after = dict(_leaves(new))
     found = [(path, value) for path, value in after.items() if before.get(path, _ABSENT) != value]
     gone = [path for path in before if path not in after]
-    found.sort(key=lambda item: (not _made_up(item[0], item[1]), _depth(item[0])))
+    found.sort(key=lambda item: (not _looked_for(item[0], item[1]), _depth(item[0])))
     said: dict[str, None] = {}
     for path, value in found:
         phrase = _phrase(path, value)
@@ -82,8 +82,10 @@ def _list_key(item: Any, position: int) -> str:
     return str(position)
 
 
-def _made_up(path: Path, value: Any) -> bool:
-    return path[-1] == "nodePort" or (isinstance(value, str) and bool(_ADDRESS.match(value)))
+def _looked_for(path: Path, value: Any) -> bool:
+    if path[-1] == "reason":
+        return "state" in path
+    return path[-1] in ("nodePort", "phase") or (isinstance(value, str) and bool(_ADDRESS.match(value)))
 
 
 def _depth(path: Path) -> int:
@@ -114,10 +116,9 @@ def _name(path: Path) -> str:
         # A list of plain values: the list's own name.
         words = [word for word in words if not word.startswith("[")]
         return words[-1] if words else ""
-    tail = words[-2:] if len(words) > 1 and words[-2].startswith("[") else words[-1:]
-    if len(words) > 1 and tail == words[-1:] and words[-2] in ("labels", "annotations", "capacity", "limits"):
-        tail = words[-2:]
-    named = [part.strip("[]") for part in tail]
-    if named[0].isdigit() and len(named) > 1:
-        named = named[1:]
-    return ".".join(named)
+    item = next((word.strip("[]") for word in reversed(words) if word.startswith("[")), "")
+    named = words[-1]
+    if len(words) > 1 and words[-2] in ("labels", "annotations", "capacity", "limits", "lastState"):
+        named = f"{words[-2]}.{named}"
+    # A position says nothing about an item.
+    return f"{item}.{named}" if item and not item.isdigit() else named

@@ -295,7 +295,10 @@ class _Teller:
 
 
 def _actors(deliveries: Sequence[Delivery]) -> Iterator[str]:
-    return (actor_of(delivery.receiver) for delivery in deliveries if not delivery.channel)
+    for delivery in deliveries:
+        if not delivery.channel:
+            yield actor_of(delivery.sender)
+            yield actor_of(delivery.receiver)
 
 
 def _component(path: str) -> str:
