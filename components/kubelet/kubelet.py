@@ -9,12 +9,13 @@ import logging
 from attrs import evolve, frozen
 
 from understudy.actors import (
-    TRANSIENT,
     Actor,
     ChannelReader,
     ChannelWriter,
     EndOfChannel,
     Ref,
+    Restart,
+    Supervision,
     handles,
 )
 from understudy.components.boundary import cri
@@ -48,6 +49,16 @@ EVENTS_CAPACITY = 1024
 RESUBSCRIBE_SECONDS = 1.0
 FOLLOW_CHECK_SECONDS = 10.0
 """How often a followed log that says nothing is checked for whether its reader has gone."""
+
+
+WORKER_SUPERVISION = Supervision(
+    Restart.TRANSIENT,
+    restarts_max=1_000_000,
+    within_seconds=600.0,
+    backoff_initial_seconds=1.0,
+    backoff_max_seconds=60.0,
+)
+"""A pod whose worker keeps crashing is tried again, less and less often: it must not take the node down."""
 
 
 @message("kubelet.relist")
@@ -177,7 +188,7 @@ class Kubelet(Actor[PodLifecycle]):
         self.workers[uid] = self.context.spawn(
             lambda: PodWorker(self.node, self.pods[uid], self.context.self, self.decisions[uid]),
             f"{metadata['namespace']}_{metadata['name']}_{uid}",
-            TRANSIENT,
+            WORKER_SUPERVISION,
         )
 
     def _admission(self, pod: Object) -> Decision | None:

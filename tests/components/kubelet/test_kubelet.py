@@ -1,12 +1,14 @@
 """A kubelet against a real API server and a fake runtime, in virtual time."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from understudy.components.boundary import cri, podnet
 from understudy.components.boundary.fake_images import Catalogue, ImageScript
 from understudy.components.boundary.kubelet_api import KubeletError, OpenSession, SessionKind
+from understudy.components.kubelet import pod_worker
 from understudy.components.kubelet.node_status import is_ready
 from understudy.components.kubelet.options import KubeletOptions
 from understudy.components.machinery.resources import CONFIG_MAPS, LEASES, NODES, PODS
@@ -357,5 +359,41 @@ def test_a_runtime_that_lost_everything_gets_its_pods_again() -> None:
         assert (await stage.pod("job"))["status"] == done["status"], "what was done is not done again"
         await stage.client.delete(PODS, "job", "default")
         await stage.until(lambda: _gone(stage, "job"))
+
+    simulate(main)
+
+
+def test_a_pod_whose_worker_crashes_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = pod_worker.compute_actions
+    crashes: list[str] = []
+
+    def faulty(pod: Object, *arguments: Any) -> Any:
+        if pod["metadata"]["name"] == "poison" and len(crashes) < 8:
+            crashes.append("boom")
+            raise RuntimeError("boom")
+        return compute(pod, *arguments)
+
+    monkeypatch.setattr(pod_worker, "compute_actions", faulty)
+
+    async def main(stage: Stage) -> None:
+        await stage.create("poison")
+        await stage.create("web")
+        await stage.phase("web", "Running")
+        await stage.phase("poison", "Running", 600)
+        assert len(crashes) == 8
+
+    simulate(main)
+
+
+def test_a_pod_on_the_nodes_network_has_its_address() -> None:
+    async def main(stage: Stage) -> None:
+        await stage.create("agent", hostNetwork=True)
+        pod = await stage.phase("agent", "Running")
+        assert pod["status"]["podIP"] == pod["status"]["hostIP"] == "172.18.0.2"
+        assert (await stage.network.ask(podnet.HttpExchange("172.18.0.2", 80))).body == b"agent\n"
+        port = {"containerPort": 80, "hostPort": 8080}
+        await stage.create("mapped", {"ports": [port]})
+        await stage.phase("mapped", "Running")
+        assert (await stage.network.ask(podnet.HttpExchange("172.18.0.2", 8080))).body == b"mapped\n"
 
     simulate(main)
