@@ -106,12 +106,18 @@ def documents(objects: Sequence[Any], namespace: str = "default") -> list[Docume
                 raise ManifestError(f"an object without {key}")
         assert isinstance(kind, str) and isinstance(version, str)
         if kind == "List" and version == "v1":
-            found += documents(obj.get("items") or (), namespace)
+            items = obj.get("items") or []
+            if not isinstance(items, list):
+                raise ManifestError("items of a List are not a list")
+            found += documents(items, namespace)
             continue
         resource = for_kind(version, kind)
         if resource is None or "create" not in resource.verbs:
             raise ManifestError(f'no matches for kind "{kind}" in version "{version}"')
-        own = (obj.get("metadata") or {}).get("namespace") or namespace
+        metadata = obj.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise ManifestError(f"metadata of {kind} is not an object")
+        own = str(metadata.get("namespace") or namespace)
         found.append(Document(resource, own if resource.namespaced else "", obj))
     return found
 
@@ -156,7 +162,7 @@ async def _settled(
     world = cluster.world
     namespaces = sorted({document.namespace for document in manifest if document.namespace})
     namespaces += sorted(
-        document.body["metadata"]["name"] for document in manifest if document.resource == NAMESPACES
+        str(document.body["metadata"]["name"]) for document in manifest if document.resource == NAMESPACES
     )
     resources = {document.resource: None for document in manifest} | {PODS: None, ENDPOINT_SLICES: None}
     began = changed = world.monotonic()

@@ -4,6 +4,8 @@ A real adapter: it reads the manifest and writes the page.
 """
 
 import logging
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import yaml
 
 from . import complain
 
+SEPARATOR = re.compile(r"---(\s|$)")
+"""What stands between two documents."""
 MANIFEST_BYTES_MAX = 3 * 1024 * 1024
 """As much as the API server takes in one request."""
 
@@ -101,20 +105,52 @@ def _read(file: Path) -> list[Any]:
     except UnicodeDecodeError as error:
         raise _Unusable(f"{file}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     try:
-        return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document is not None]
+        for _ in yaml.parse(text, yaml.CSafeLoader):
+            pass
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
         raise _Unusable(f"{file}{where}: malformed YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise _Unusable(f"{file}: malformed YAML: {error}") from None
+    found = [_document(file, part, line) for line, part in _parts(text)]
+    return [document for document in found if document is not None]
+
+
+def _parts(text: str) -> Iterator[tuple[int, str]]:
+    """The documents of a YAML text as kubectl separates them, each with the number of lines before it."""
+    before, part = 0, ""
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        if SEPARATOR.match(line):
+            yield before, part
+            before, part = number, ""
+        else:
+            part += line
+    yield before, part
+
+
+def _document(file: Path, part: str, lines_before: int) -> Any:
+    """A document with the server's ideas of what a scalar is."""
+    from understudy.components.machinery.json_text import MalformedText
+    from understudy.components.machinery.yaml_text import parse_yaml
+
+    try:
+        value, twice = parse_yaml(part.encode())
+    except MalformedText as error:
+        raise _Unusable(f"{file}: the document at line {lines_before + 1}: {error}") from None
+    if twice:
+        raise _Unusable(f"{file}: the document at line {lines_before + 1}: {twice[0]}")
+    return value
 
 
 def _check_writable(out: Path) -> None:
-    """Raises _Unusable, before anything is started."""
+    """Raises _Unusable, before anything is started; leaves nothing behind."""
+    new = not out.exists()
     try:
         with out.open("a", encoding="utf-8"):
             pass
+        if new:
+            out.unlink()
     except OSError as error:
         raise _Unusable(f"{out}: {error.strerror}") from None
 

@@ -16,7 +16,7 @@ from understudy.properties.story import Step, story
 from understudy.raftstore.machine import Answer, Command
 from understudy.raftstore.membership import Outcome, Outcomes, Packet, Submission, Submit
 from understudy.raftstore.messages import AppendReply, AppendRequest, Entry
-from understudy.raftstore.storage import Compare, Put, PutReply, Txn, TxnReply
+from understudy.raftstore.storage import Compare, Put, PutReply, Storage, Txn, TxnReply
 
 ROUTER, LEADER, SERVER = "/etcd", "/etcd/member-1", "/kube-apiserver"
 UID = "6a0a6b1c-0000-4000-8000-000000000001"
@@ -256,7 +256,7 @@ def test_how_the_store_agrees_is_told_from_the_members_messages(members: int, co
     key, stored = b"/registry/configmaps/default/a", config_map("a", "u1")
     txn = Txn((Compare(key, "create", "=", 0),), (Put(key, orjson.dumps(stored)),))
     written = tape.ask(SERVER, ROUTER, txn)
-    to = Ref(ROUTER, cast(ActorSystem, None))
+    to: Ref[Storage] = Ref(ROUTER, cast(ActorSystem, None))
     tape.tell(ROUTER, LEADER, Submit(5, 0, (Submission(9, txn),), to))
     entry = Entry(34, 2, "normal", Command(5, 9, 0, txn), 100)
     others = range(2, members + 1)
