@@ -23,7 +23,7 @@ from understudy.actors import (
     World,
 )
 from understudy.components.machinery.api import ApiServing, Object
-from understudy.components.machinery.errors import ApiError, already_exists, conflict, unavailable
+from understudy.components.machinery.errors import ApiError, already_exists, conflict, timeout, unavailable
 from understudy.components.machinery.resources import EVENTS, Resource, builtin_resources, for_kind
 from understudy.mailbox import Refusal
 from understudy.raftstore import storage as etcd
@@ -419,4 +419,7 @@ def store_error(error: Refusal) -> ApiError:
     """What a client is told when the store refuses."""
     if isinstance(error, etcd.RequestTooLarge):
         return ApiError(413, "RequestEntityTooLarge", f"etcdserver: {error}")
+    if isinstance(error, AskTimeout):
+        # Whether a write was stored is not known, so that nobody is told to try it again.
+        return timeout(f"etcdserver: {error}")
     return unavailable(f"etcdserver: {error}")

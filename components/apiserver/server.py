@@ -49,7 +49,6 @@ from .allocators import ServiceAllocators
 from .authentication import Authenticator, StaticToken
 from .authorization import Authorizer
 from .bootstrap_policy import initial_objects
-from .cacher import Interest
 from .context import RequestContext, UserInfo
 from .deletes import Deletes
 from .eviction import Evictions
@@ -135,9 +134,8 @@ class ApiServer(Actor[ApiServing]):
         self.paths = Paths(self.authenticator.tokens, address)
         await self.registry.ready()
         await self._bootstrap()
-        for entry in self.registry.cache(SERVICES).list(Interest()):
-            for problem in self.allocation.allocators.hold(entry.parse()):
-                log.warning("service %s/%s: %s", entry.namespace, entry.name, problem)
+        for problem in self.allocation.follow(self.registry.cache(SERVICES)):
+            log.warning("service %s", problem)
         self.context.start_soon(self._compact, name=f"{self.context.path} compaction")
 
     async def _bootstrap(self) -> None:

@@ -1,9 +1,9 @@
 """Cluster IPs and node ports of Services within a write: reserved before it, kept or given back after."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from attrs import define
+from attrs import define, field
 
 from understudy.actors import World
 from understudy.components.machinery.api import Object
@@ -15,7 +15,8 @@ from understudy.components.machinery.service_fields import (
 )
 from understudy.components.machinery.validation.services import validate_cluster_ips
 
-from .allocators import Reservation, ServiceAllocators, Unallocatable
+from .allocators import ServiceAllocators, Unallocatable, cluster_ips, node_ports
+from .cacher import Cache, Interest, Seen
 
 
 @define
@@ -24,7 +25,6 @@ class Allocation:
 
     obj: Object
     """The object with everything allocated filled in."""
-    reservation: Reservation | None = None
     stored: bool = False
 
     def keep(self) -> None:
@@ -32,12 +32,66 @@ class Allocation:
         self.stored = True
 
 
+Held = str | int
+"""A cluster IP or a node port."""
+
+
+def held_by(service: Object) -> list[Held]:
+    """Everything that is allocated to a Service."""
+    spec = service.get("spec") or {}
+    return [*cluster_ips(spec), *node_ports(spec)]
+
+
 @define
 class ServiceAllocation:
-    """The allocators behind the write path; the stored Services are the truth and fill it at start."""
+    """The allocators behind the write path.
+
+    The stored Services are the truth: they fill the allocators at start, and later changes by others (another
+    API server, a write whose outcome was not known) are followed.
+    """
 
     world: World
     allocators: ServiceAllocators
+    owners: dict[Held, str] = field(factory=dict)
+    """By what is held, the UID of the stored Service that holds it."""
+
+    def follow(self, cache: Cache) -> list[str]:
+        """Take what the stored Services have, now and from now on; texts say where two have the same."""
+        problems = []
+        for entry in cache.list(Interest()):
+            service = entry.parse()
+            problems += [
+                f"{entry.namespace}/{entry.name}: {problem}" for problem in self.allocators.hold(service)
+            ]
+            self._note(service, None)
+        cache.subscribe(Interest(), self._changed)
+        return problems
+
+    def _changed(self, seen: Seen, revision: int) -> None:
+        if seen.type == "DELETED":
+            self.release(seen.entry.parse())
+            return
+        service = seen.entry.parse()
+        if any(self.owners.get(held) != service["metadata"]["uid"] for held in held_by(service)):
+            self.allocators.hold(service)
+        self._note(service, None if seen.old is None else seen.old.parse())
+
+    def _note(self, service: Object, old: Object | None) -> None:
+        """A Service is stored: what it has is its own, and what it had is free."""
+        uid, now = service["metadata"]["uid"], held_by(service)
+        for held in now:
+            self.owners.setdefault(held, uid)
+        if old is not None:
+            self._free([held for held in held_by(old) if held not in now], uid)
+
+    def _free(self, helds: Iterable[Held], uid: str) -> None:
+        """Give back what is this Service's own; somebody else may have it by now."""
+        own = [held for held in helds if self.owners.get(held) == uid]
+        for held in own:
+            del self.owners[held]
+        self.allocators.free(
+            [held for held in own if isinstance(held, str)], [held for held in own if isinstance(held, int)]
+        )
 
     def prepare(self, new: Object, old: Object | None) -> None:
         """Complete what a Service says about addresses and ports, in place, before it is validated.
@@ -64,16 +118,26 @@ class ServiceAllocation:
             reservation = self.allocators.allocate(new, old, self.world.rng("service allocation"))
         except Unallocatable as error:
             raise invalid("", "Service", new["metadata"].get("name", ""), error.findings) from None
-        allocation = Allocation(reservation.service, reservation)
+        made = reservation.service
+        allocation = Allocation(made)
         try:
             yield allocation
         finally:
-            if allocation.stored:
+            uid = made["metadata"]["uid"]
+            before = [] if old is None else held_by(old)
+            taken = [held for held in held_by(made) if held not in before]
+            # A write that seemed to fail may have been stored after all, which the watch has said by now.
+            arrived = bool(taken) and all(self.owners.get(held) == uid for held in taken)
+            if allocation.stored or arrived:
+                for held in before:
+                    if held not in held_by(made) and self.owners.get(held) == uid:
+                        del self.owners[held]
                 reservation.keep()
+                self._note(made, None)
             else:
                 reservation.give_back()
 
     def release(self, obj: Object) -> None:
         """The object was deleted."""
         if obj["kind"] == "Service":
-            self.allocators.release(obj)
+            self._free(held_by(obj), obj["metadata"]["uid"])

@@ -24,7 +24,7 @@ from .context import RequestContext
 from .conversion import as_served, as_served_entry
 from .encoding import Stored
 from .negotiation import Rendering
-from .reads import headers, parse_resource_version, read_interest
+from .reads import headers, parse_resource_version, read_interest, wait_for
 from .registry import Registry
 from .routing import go_bool
 
@@ -248,6 +248,8 @@ async def open_watch(
     state_first = initial or not revision
     if state_first and options.current:
         await registry.fresh()
+    elif initial:
+        await wait_for(registry, revision)
     # From here on nothing waits until the watcher follows the cache: no event falls into a gap.
     if not state_first and revision < cache.oldest:
         error = ApiError(410, "Expired", f"too old resource version: {revision} ({cache.oldest})")

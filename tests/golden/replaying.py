@@ -4,8 +4,8 @@ Expectations hold placeholders: `{{uid}}` stands for some UID, the same one wher
 What may differ from the recording: the wording of `message` fields and warnings, the order of managed fields,
 of conflict causes and of warnings, and bookmarks that come by the clock.
 
-`python tests/golden/replaying.py [-v] [-k TEXT]` counts and shows what fails; `--write` then makes the list of
-what has to pass from now on.
+`python tests/golden/replaying.py [-v] [-k TEXT]` counts and shows what fails; `--write` then makes the list
+of what has to pass from now on.
 """
 
 import base64

@@ -293,3 +293,42 @@ def test_a_pod_waits_for_its_kubelet_when_it_is_deleted() -> None:
         assert missing.value.code == 404
 
     on_stage(play)
+
+
+def test_what_another_server_gives_to_a_service_is_taken_here_too() -> None:
+    async def play(stage: Stage) -> None:
+        made = await stage.client.create(SERVICES, service("a", clusterIP="10.96.0.77"), NAMESPACE)
+        prefix = f"/registry/services/{NAMESPACE}/".encode()
+        stored = orjson.loads((await stage.store.ask(etcd.Range(prefix + b"a"))).kvs[0].value)
+        # Somebody else stores one service and deletes another behind this server's back.
+        stored["metadata"] |= {"name": "other", "uid": "00000000-0000-4000-8000-000000000001"}
+        stored["spec"] |= {"clusterIP": "10.96.0.88", "clusterIPs": ["10.96.0.88"]}
+        await stage.store.ask(etcd.Put(prefix + b"other", orjson.dumps(stored)))
+        await stage.store.ask(etcd.DeleteRange(prefix + b"a"))
+        await stage.client.list(SERVICES, NAMESPACE)
+        with pytest.raises(ApiError) as refused:
+            await stage.client.create(SERVICES, service("b", clusterIP="10.96.0.88"), NAMESPACE)
+        assert refused.value.code == 422
+        again = await stage.client.create(SERVICES, service("c", clusterIP="10.96.0.77"), NAMESPACE)
+        assert again["spec"]["clusterIP"] == made["spec"]["clusterIP"]
+
+    on_stage(play)
+
+
+def test_an_address_that_changed_hands_stays_with_its_new_owner() -> None:
+    async def play(stage: Stage) -> None:
+        client = stage.client
+        for number in range(5):
+            await client.create(SERVICES, service(f"s{number}", clusterIP="10.96.0.77"), NAMESPACE)
+            with pytest.raises(ApiError):
+                await client.create(SERVICES, service("thief", clusterIP="10.96.0.77"), NAMESPACE)
+            await client.delete(SERVICES, f"s{number}", NAMESPACE)
+        last = await client.create(SERVICES, service("last", clusterIP="10.96.0.77"), NAMESPACE)
+        await stage.world.sleep(1.0)
+        with pytest.raises(ApiError):
+            await client.create(SERVICES, service("thief", clusterIP="10.96.0.77"), NAMESPACE)
+        external = {"spec": {"type": "ExternalName", "externalName": "example.com"}}
+        await client.patch(SERVICES, last["metadata"]["name"], external, NAMESPACE)
+        await client.create(SERVICES, service("heir", clusterIP="10.96.0.77"), NAMESPACE)
+
+    on_stage(play)
