@@ -115,7 +115,12 @@ class StatusManager:
             if pod.delete and pod.status is status:
                 await self.client.delete(PODS, pod.name, pod.namespace, uid=uid, grace_period_seconds=0)
         except ApiError as error:
-            # 404: somebody else removed it; 409: another pod has its name. Both are the end of this one.
-            if error.code not in (404, 409):
-                raise
-            self.forget(uid)
+            if error.code == 404 or (error.code == 409 and await self._replaced(pod, uid)):
+                self.forget(uid)
+                return
+            raise
+
+    async def _replaced(self, pod: _Pod, uid: str) -> bool:
+        """Whether another pod has this one's name: the only conflict that does not pass."""
+        there = await self.client.get(PODS, pod.name, pod.namespace)
+        return bool(there["metadata"]["uid"] != uid)
