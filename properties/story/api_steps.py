@@ -87,10 +87,10 @@ def watch_step(seen: Told, name: ObjectName, old: Object | None, nodes: frozense
         text += f": {said}" if said else ""
     start = seen.deliveries[0][0]
     readers = tuple(dict.fromkeys(component(actor_of(reader), nodes) for _, reader in seen.deliveries))
-    when = {
-        component(actor_of(reader), nodes): f"after {(delivery.seconds - start.seconds) * 1000:.1f} ms"
-        for delivery, reader in reversed(seen.deliveries)
-    }
+    when: dict[str, str] = {}
+    for delivery, reader in seen.deliveries:
+        after = f"after {(delivery.seconds - start.seconds) * 1000:.1f} ms"
+        when.setdefault(component(actor_of(reader), nodes), after)
     content: Content = ((f"watch event {seen.type}", seen.object),)
     if len(readers) > 1:
         content = (("arrived", when), *content)
@@ -230,16 +230,16 @@ def claims(
     """
     found: dict[int, list[Write]] = {}
     taken: set[int] = set()
-    open_requests = [
-        (asked, name, told.answer(asked), (answer_body(told.answer(asked)) or {}).get("metadata") or {})
-        for asked, name in requests
-    ]
+    by_name: dict[ObjectName, list[tuple[Delivery, Delivery | None, Object]]] = {}
+    for asked, name in requests:
+        answered = told.answer(asked)
+        metadata = (answer_body(answered) or {}).get("metadata") or {}
+        by_name.setdefault(name, []).append((asked, answered, metadata))
     for write in writes:
         under_way = [
             (asked, metadata)
-            for asked, name, answered, metadata in open_requests
-            if name == write.name
-            and asked.seconds <= write.asked.seconds
+            for asked, answered, metadata in by_name.get(write.name, ())
+            if asked.seconds <= write.asked.seconds
             and (answered is None or write.asked.seconds <= answered.seconds)
         ]
         exact = [

@@ -36,8 +36,8 @@ class Lineage:
     """UIDs, ids of sandboxes and containers, and whose they are."""
     addresses: dict[str, ObjectName] = field(factory=dict)
     """Of pods and Services. (A message that names its object may hold addresses of others.)"""
-    images: dict[str, dict[ObjectName, None]] = field(factory=dict)
-    """The pods that need an image."""
+    images: dict[str, dict[ObjectName, str]] = field(factory=dict)
+    """The pods that need an image, each with its node."""
     titles: dict[str, str] = field(factory=dict)
     """What a container of that id is called."""
 
@@ -132,7 +132,7 @@ def _identify(obj: Object, name: ObjectName, found: Lineage) -> None:
                 found.addresses[ip] = name
     elif name.kind == "Pod":
         for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
-            found.images.setdefault(str(container.get("image")), {})[name] = None
+            found.images.setdefault(str(container.get("image")), {})[name] = spec.get("nodeName", "")
     if name.kind == "Pod" and not spec.get("hostNetwork"):
         for entry in status.get("podIPs") or ():
             found.addresses[entry["ip"]] = name

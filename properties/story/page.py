@@ -64,8 +64,22 @@ def _text(value: Any) -> str:
         return value
     if value in ({}, [], None):
         return "none"
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    text: str = yaml.dump(_readable(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text.rstrip()
+
+
+def _readable(value: Any) -> Any:
+    """Without managedFields, which kubectl does not show either: they say that they are left out."""
+    if isinstance(value, dict):
+        return {
+            key: f"({len(item)} not shown)"
+            if key == "managedFields" and isinstance(item, list)
+            else _readable(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_readable(item) for item in value]
+    return value
 
 
 class _Dumper(yaml.CSafeDumper):

@@ -33,6 +33,8 @@ from understudy.mailbox import Refusal
 QUIET_SECONDS = 1.5
 """Nothing has changed for so long: kube-proxy's --iptables-min-sync-period (1 s) has passed once more."""
 POLL_SECONDS = 0.1
+ACCOUNT_SECONDS = 5.0
+"""How long a new namespace may take to get its default service account."""
 TRY_SECONDS = 2.0
 """How long a connection may take that is tried at the end."""
 FAILED_REASONS = frozenset(
@@ -132,6 +134,8 @@ async def run_manifest(cluster: Cluster, manifest: Sequence[Document], timeout_s
     await _quiet_start(cluster, client, manifest)
     outcome = Outcome(False, cluster.world.monotonic())
     for document in manifest:
+        if any(obj["kind"] == "Namespace" for obj in outcome.created) and document.namespace:
+            await _account(cluster, client, document.namespace)
         try:
             created = await client.create(document.resource, document.body, document.namespace)
         except ApiError as error:
@@ -149,10 +153,16 @@ async def _quiet_start(cluster: Cluster, client: Client, manifest: Sequence[Docu
     """Wait until the namespaces that are there already have what every pod needs."""
     there = {obj["metadata"]["name"] for obj in (await client.list(NAMESPACES)).items}
     for namespace in sorted({document.namespace for document in manifest} & there):
+        await _account(cluster, client, namespace)
+
+
+async def _account(cluster: Cluster, client: Client, namespace: str) -> None:
+    """Wait for the account that every pod of a namespace needs; if it does not come, the refusal says so."""
+    with cluster.world.limit(ACCOUNT_SECONDS):
         while True:
             accounts = await client.list(SERVICE_ACCOUNTS, namespace)
             if any(account["metadata"]["name"] == "default" for account in accounts.items):
-                break
+                return
             await cluster.world.sleep(POLL_SECONDS, "service account")
 
 
@@ -169,7 +179,7 @@ async def _settled(
     last: list[Object] = []
     while world.monotonic() - began < timeout_seconds:
         now: list[Object] = []
-        for resource in resources:
+        for resource in (each for each in resources if "list" in each.verbs):
             for namespace in namespaces if resource.namespaced else ("",):
                 now += (await client.list(resource, namespace)).items
         if _versions(now) != _versions(last):

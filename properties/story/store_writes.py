@@ -1,6 +1,8 @@
 """Every change that was asked of the store, as objects, and what the members of the group did with it."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -185,7 +187,12 @@ def _appended(
 
 def _replied(replication: Replication, replies: list[tuple[Delivery, AppendReply]]) -> None:
     followers = {delivery.receiver: delivery.seconds for delivery in replication.appends}
-    for delivery, reply in replies:
+    if not replication.appends:
+        return
+    first = bisect_left(replies, replication.appends[0].seconds, key=lambda reply: reply[0].seconds)
+    for delivery, reply in islice(replies, first, None):
+        if not followers:
+            return
         appended = followers.get(delivery.sender)
         if (
             appended is not None

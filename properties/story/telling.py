@@ -247,7 +247,9 @@ class _Teller:
         message = delivery.message
         objects = self.found.about(message)
         if isinstance(message, PullImage) and not objects:
-            objects = tuple(self.found.images.get(message.image.image, ()))
+            node = actor_of(delivery.receiver).split("/")[0]
+            needed_by = self.found.images.get(message.image.image, {})
+            objects = tuple(name for name, where in needed_by.items() if where == node)
         sender, receiver = self.told.writer(delivery), self.told.reader(delivery)
         if not objects or _component(sender) == _component(receiver):
             return

@@ -68,6 +68,10 @@ def trace(file: Path, html: Path | None, nodes: int, seed: int | None, timeout: 
             return 130
         raise
     steps = story(deliveries, began)
+    took_ms = (steps[-1].seconds - steps[0].seconds) * 1000.0 if steps else 0.0
+    click.echo(
+        f"{file}: {len(steps)} steps in {took_ms:.0f} ms, on {nodes} node{'' if nodes == 1 else 's'}\n"
+    )
     click.echo(render_text(steps, details=details), nl=False)
     if not settled:
         click.echo(f"not settled after {timeout:g} s: this is as far as it got", err=True)

@@ -210,6 +210,25 @@ def test_a_pod_that_fits_nowhere_and_an_image_that_there_is_not() -> None:
     in_order(missing, step("request", "node-1/kubelet.*", "c.reason=ErrImagePull"))
 
 
+def test_what_a_namespace_brings_with_it_belongs_to_its_story() -> None:
+    manifest = """
+{apiVersion: v1, kind: Namespace, metadata: {name: shop}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: shop}
+spec: {containers: [{name: c, image: nginx}]}
+"""
+    in_order(
+        tell(manifest, nodes=1),
+        step("request", "you", "create namespace/shop"),
+        step("watch", "kube-apiserver", "namespace/shop is new", "kube-controller-manager"),
+        step("request", ".*/serviceaccount-controller", "create serviceaccount/shop/default"),
+        step("request", "you", "create pod/shop/a"),
+        step("request", "node-1/kubelet.*", "report status of pod/shop/a: phase=Running"),
+    )
+
+
 @pytest.mark.parametrize("name", ["pod.yaml", "web.yaml"])
 def test_the_text_fits_and_tells_every_step(name: str) -> None:
     steps = example(name)
