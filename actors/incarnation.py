@@ -199,10 +199,11 @@ class Incarnation:
     async def _end_tasks(self) -> None:
         for scope in list(self.tasks.values()):
             scope.cancel()
-        if self.tasks:
-            world = self.cell.system.world
-            self._tasks_ended = world.event(f"{self.cell.path} tasks ended")
-            with world.limit(STOP_HOOK_SECONDS, shield=True):
+        world = self.cell.system.world
+        with world.limit(STOP_HOOK_SECONDS, shield=True):
+            # Again, when a task that ends has started another one.
+            while self.tasks:
+                self._tasks_ended = world.event(f"{self.cell.path} tasks ended")
                 await self._tasks_ended.wait()
         if self.tasks:
             log.error(
