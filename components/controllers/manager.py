@@ -8,6 +8,9 @@ from understudy.components.controllers.controller import Controller, ControllerC
 from understudy.components.controllers.daemonsets.controller import DaemonSetController
 from understudy.components.controllers.deployment.controller import DeploymentController
 from understudy.components.controllers.endpoints.endpoints_controller import EndpointsController
+from understudy.components.controllers.endpoints.mirroring_controller import (
+    EndpointSliceMirroringController,
+)
 from understudy.components.controllers.endpoints.slice_controller import EndpointSliceController
 from understudy.components.controllers.garbage.controller import GarbageCollector
 from understudy.components.controllers.jobs.controller import JobController
@@ -35,6 +38,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     JobController,
     EndpointSliceController,
     EndpointsController,
+    EndpointSliceMirroringController,
     NamespaceController,
     TaintEvictionController,
     TtlAfterFinishedController,

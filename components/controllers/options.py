@@ -47,6 +47,9 @@ class ControllerManagerOptions:
     concurrent_ttl_after_finished_syncs: int = 5
     max_endpoints_per_slice: int = 100
     """Endpoints in one EndpointSlice."""
+    mirroring_concurrent_service_endpoint_syncs: int = 5
+    mirroring_max_endpoints_per_subset: int = 1000
+    """Addresses of one subset of hand-written Endpoints that are mirrored."""
     endpoint_updates_batch_period: float = 0.0
     """How long changes of pods are gathered before Endpoints are written."""
     endpointslice_updates_batch_period: float = 0.0

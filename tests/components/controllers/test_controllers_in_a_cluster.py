@@ -376,6 +376,32 @@ def test_endpoints_follow_readiness_and_vanish_with_their_service() -> None:
     simulate(job)
 
 
+def test_endpoints_written_by_hand_reach_those_who_read_slices() -> None:
+    async def job(cluster: Cluster) -> None:
+        client = cluster.client()
+        outside = service("outside")
+        del outside["spec"]["selector"]
+        await client.create(SERVICES, outside)
+        written = {
+            "apiVersion": "v1",
+            "kind": "Endpoints",
+            "metadata": {"name": "outside", "namespace": "default"},
+            "subsets": [{"addresses": [{"ip": "192.0.2.7"}], "ports": [{"port": 8080}]}],
+        }
+        await client.create(ENDPOINTS, written)
+
+        def mirrored(found: list[Object]) -> bool:
+            names = [s["metadata"]["labels"]["kubernetes.io/service-name"] for s in found]
+            assert names.count("kubernetes") == 1, "the API server's own slice is not doubled"
+            return names.count("outside") == 1
+
+        await until(client, ENDPOINT_SLICES, mirrored)
+        await client.delete(ENDPOINTS, "outside", "default")
+        await until(client, ENDPOINT_SLICES, lambda found: not mirrored(found))
+
+    simulate(job)
+
+
 # -- Jobs, StatefulSets, DaemonSets
 
 

@@ -5,8 +5,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from understudy.components.controllers.endpoints.mirroring import is_mirrored, plan_mirror
+from understudy.components.controllers.endpoints.packing import SlicePlan
 from understudy.components.controllers.endpoints.selection import endpoint_ports, selects
-from understudy.components.controllers.endpoints.slices import SlicePlan, plan_slices
+from understudy.components.controllers.endpoints.slices import plan_slices
 from understudy.components.controllers.endpoints.subsets import endpoints_differ, endpoints_for
 
 Object = dict[str, Any]
@@ -239,3 +241,37 @@ def test_a_service_whose_pods_are_gone_keeps_one_empty_slice() -> None:
     store.apply(plan_slices(service(), [pod(1), pod(2, port=9)], {}, [], 100))
     store.apply(plan_slices(service(), [], {}, store.listed(), 100))
     assert [(s["endpoints"], s["ports"]) for s in store.slices.values()] == [([], [])]
+
+
+def test_hand_written_endpoints_are_mirrored_for_services_without_a_selector() -> None:
+    owner = service(selector={})
+    written: Object = {
+        "metadata": {"name": "web", "namespace": "default", "uid": "e", "labels": {"a": "b"}},
+        "subsets": [
+            {
+                "addresses": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}],
+                "notReadyAddresses": [{"ip": "192.0.2.2", "hostname": "x"}],
+                "ports": [{"port": 80}],
+            }
+        ],
+    }
+    assert is_mirrored(written, owner)
+    assert not is_mirrored(written, service())
+    assert not is_mirrored(written, None)
+    skipped = {"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}}
+    assert not is_mirrored(skipped, owner)
+    store = Store()
+    store.apply(plan_mirror(written, [], 1000))
+    found = {
+        piece["addressType"]: [(e["addresses"][0], e["conditions"]["ready"]) for e in piece["endpoints"]]
+        for piece in store.listed()
+    }
+    assert found == {"IPv4": [("192.0.2.1", True), ("192.0.2.2", False)], "IPv6": [("2001:db8::1", True)]}
+    assert store.listed()[0]["metadata"]["labels"] == {
+        "a": "b",
+        "kubernetes.io/service-name": "web",
+        "endpointslice.kubernetes.io/managed-by": "endpointslicemirroring-controller.k8s.io",
+    }
+    assert plan_mirror(written, store.listed(), 1000) == SlicePlan()
+    store.apply(plan_mirror({**written, "subsets": []}, store.listed(), 1000))
+    assert not store.slices
