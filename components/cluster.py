@@ -17,6 +17,7 @@ from attrs import evolve, field, frozen
 from understudy.actors import Actor, ActorSystem, RealWorld, Ref, World
 from understudy.actors.system import Delivery
 from understudy.components.apiserver.server import ApiServer, ApiServerOptions
+from understudy.components.boundary import podnet
 from understudy.components.boundary.fake_images import Catalogue
 from understudy.components.boundary.fake_podnet import FakePodNetwork
 from understudy.components.boundary.kubelet_api import KubeletServing
@@ -200,6 +201,8 @@ class Cluster:
         dns = system.spawn(
             lambda: CoreDns(self.client("system:coredns", (), "coredns"), options.dns), "coredns", host="dns"
         )
+        for address in options.node.kubelet.cluster_dns:
+            await network.ask(podnet.JoinNameServer(address, dns))
         if front is not None:
             system.spawn(front.dns(dns), "dns")
             say("coredns", f"{front.dns_address[0]}:{front.dns_address[1]}")

@@ -233,6 +233,10 @@ def test_reaching_a_service_from_outside(kubectl: Kubectl) -> None:
         )
         assert answer.stdout.strip() == cluster_ip
 
+    kubectl("run", "inside", "--image=busybox", "--restart=Never", "--", "wget", "-qO-", "http://my-app:80/")
+    kubectl("wait", "pod/inside", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s")
+    assert kubectl("logs", "inside").strip().startswith("my-app-")
+
     path = f"/api/v1/namespaces/{kubectl.namespace}/services/my-app:80/proxy/"
     names = {pod["metadata"]["name"] for pod in kubectl.json("get", "pods")["items"]}
     answered = Counter(kubectl("get", "--raw", path).strip() for _ in range(12))
