@@ -25,6 +25,10 @@ HISTORY_MAX = 4096
 """Events a resource remembers, so that a watch that comes back within them need not relist."""
 
 
+HISTORY_BYTES_MAX = 16 * 1024 * 1024
+"""The same bound in bytes of stored objects."""
+
+
 @frozen
 class Change:
     """One event of one resource."""
@@ -99,6 +103,13 @@ Deliver = Callable[[Seen, int], None]
 """What a watcher is called with: what it sees, and the revision."""
 
 
+def _size_bytes(change: Change) -> int:
+    """What a change alone keeps in memory; its old state is the new one of the change before."""
+    entry = change.new if change.new is not None else change.old
+    assert entry is not None, "a change of nothing"
+    return len(entry.data)
+
+
 @define(eq=False)
 class Cache:
     """All objects of one resource."""
@@ -111,7 +122,8 @@ class Cache:
     objects: "SortedDict" = field(factory=SortedDict)
     """`Stored` by (namespace, name)."""
     _history: deque[Change] = field(factory=deque)
-    _watchers: dict[int, tuple[Interest, Callable[[Seen, int], None]]] = field(factory=dict)
+    _history_bytes: int = 0
+    _watchers: dict[int, tuple[Interest, Deliver]] = field(factory=dict)
     _number: int = 0
 
     def get(self, namespace: str, name: str) -> Stored | None:
@@ -142,33 +154,43 @@ class Cache:
         else:
             self.objects.pop(key, None)
         self.revision = change.revision
-        history = self._history
-        history.append(change)
-        if len(history) > HISTORY_MAX:
-            self.oldest = history.popleft().revision
+        self._history.append(change)
+        self._history_bytes += _size_bytes(change)
+        while len(self._history) > HISTORY_MAX or self._history_bytes > HISTORY_BYTES_MAX:
+            self.oldest = self._drop_oldest()
         for interest, deliver in list(self._watchers.values()):
             seen = seen_as(change, interest)
             if seen is not None:
                 deliver(seen, change.revision)
-        change.rendered.clear()  # the history keeps the change, not what was made of it
+        # The history keeps the change, not what was made of it.
+        change.rendered.clear()
+        if change.old is not None:
+            change.old.forget_wire()
 
     def forget(self, revision: int) -> None:
         """Drop the history up to `revision`, which the store has compacted away too."""
         history = self._history
         while history and history[0].revision <= revision:
-            history.popleft()
+            self._drop_oldest()
         self.oldest = max(self.oldest, min(revision, self.revision))
+
+    def _drop_oldest(self) -> int:
+        """Forget the first change; its revision."""
+        change = self._history.popleft()
+        self._history_bytes -= _size_bytes(change)
+        return change.revision
 
     def since(self, revision: int, interest: Interest) -> Sequence[tuple[Seen, int]]:
         """What happened after `revision`; the caller has checked that it is not before `oldest`."""
         assert revision >= self.oldest, f"{revision} is before {self.oldest}"
         found = []
-        for change in self._history:
-            if change.revision > revision:
-                seen = seen_as(change, interest)
-                if seen is not None:
-                    found.append((seen, change.revision))
-        return found
+        for change in reversed(self._history):  # most watches start near its end
+            if change.revision <= revision:
+                break
+            seen = seen_as(change, interest)
+            if seen is not None:
+                found.append((seen, change.revision))
+        return found[::-1]
 
     def subscribe(self, interest: Interest, deliver: Deliver) -> Callable[[], None]:
         """Call `deliver` with what happens from now on; returns the function that ends it."""

@@ -74,6 +74,10 @@ class Stored:
             self._wire = with_resource_version(self.data, self.revision)
         return self._wire
 
+    def forget_wire(self) -> None:
+        """Keep it in one form only: it is not the current state any more."""
+        self._wire = None
+
     @property
     def members(self) -> memoryview:
         """As an item of a typed list, behind its opening brace: without its kind and apiVersion."""

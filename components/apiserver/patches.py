@@ -110,7 +110,7 @@ class Patches:
             new = patch.applied_to(context, live, context.schema, resource.api_version, resource.kind)
             check_identity(context, new)
             new["metadata"].setdefault("resourceVersion", live["metadata"]["resourceVersion"])
-            return await self.writes.replace(context, current, new, manager, dry_run)
+            return await self.writes.replace(context, current, new, manager, dry_run, old=live)
 
         entry = await self.writes.registry.attempt(resource, context.namespace, info.name, change)
         return render_object(context, rendering, entry)
@@ -156,7 +156,9 @@ class Patches:
             if current is None:
                 merged["metadata"].pop("resourceVersion", None)
                 return await self.writes.create_object(context, merged, manager, dry_run, applied=True)
-            return await self.writes.replace(context, current, merged, manager, dry_run, tracked=True)
+            return await self.writes.replace(
+                context, current, merged, manager, dry_run, tracked=True, old=live
+            )
 
         entry = await self.writes.registry.attempt(resource, context.namespace, info.name, change)
         return render_object(context, rendering, entry, 201 if created else 200)

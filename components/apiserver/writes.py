@@ -163,13 +163,16 @@ class Writes:
         dry_run: bool,
         *,
         tracked: bool = False,
+        old: Object | None = None,
     ) -> Stored | None:
         """Store `new`, in the request's version, in place of `current`; None when that has changed.
 
-        `new` is changed. `tracked`: its managed fields are already as they have to be.
+        `new` is changed. `tracked`: its managed fields are already as they have to be. `old`: the parsed
+        `current`, if it is at hand; `new` shares nothing with it.
         """
         resource, info = context.resource, context.info
-        old = as_served(resource, current.parse())
+        if old is None:
+            old = as_served(resource, current.parse())
         self._check_version(context, old, new)
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         default_and_track(context, old, new, manager, tracked=tracked)

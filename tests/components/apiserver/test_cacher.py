@@ -187,3 +187,16 @@ def test_a_change_is_rendered_once_for_all_watchers_and_then_forgotten() -> None
     cache.apply(change)
     assert shared[0] is shared[1] is shared[2]
     assert change.rendered == {}
+
+
+def test_a_history_of_large_objects_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = len(entry("a", "x", "", 1).data)
+    monkeypatch.setattr(cacher, "HISTORY_BYTES_MAX", 3 * one)
+    cache = Cache(CONFIG_MAPS)
+    old = None
+    for revision in range(1, 10):
+        new = entry("a", "x", "", revision)
+        cache.apply(Change(revision, old, new))
+        old = new
+    assert cache.oldest == 6
+    assert [seen.entry.revision for seen, _ in cache.since(6, Interest())] == [7, 8, 9]
