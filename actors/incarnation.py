@@ -199,6 +199,8 @@ class Incarnation:
     async def _end_tasks(self) -> None:
         for scope in list(self.tasks.values()):
             scope.cancel()
+        if not self.tasks:
+            return
         world = self.cell.system.world
         with world.limit(STOP_HOOK_SECONDS, shield=True):
             # Again, when a task that ends has started another one.

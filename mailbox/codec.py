@@ -1,24 +1,28 @@
 """The message codec: attrs classes to msgpack and back.
 
 Every registered instance, however deep, becomes a msgpack extension that carries its wire name and its
-fields, so that a field typed `Any` or as a union comes back as what was put in. Field types are checked
-and converted by cattrs (lists to tuples, numbers to enums).
+fields, so that a field typed `Any` or as a union comes back as what was put in. `structure` checks the
+fields against their annotations and makes the tuples, sets and enum members that they name. Where there is
+no annotation to say so (inside `Any`), a tuple or set comes back as a list and an enum member as its value.
 """
 
+from collections.abc import Callable
 from enum import Enum
-from types import UnionType
-from typing import Any, Union, get_origin
+from operator import attrgetter
+from typing import Any
 
 import attrs
 import msgpack
-from cattrs import Converter
-from cattrs.errors import ClassValidationError
-from cattrs.v import transform_error
+from attrs import frozen
 
-from .message import message_class, registered, wire_name
+from .message import message_class, wire_name
+from .structure import Mismatch, fields_reader
 
 BYTES_MAX = 64 << 20
-"""The largest encoded message, in bytes, that is decoded: a larger one is refused unread."""
+"""The largest encoded message, in bytes: a larger one is neither written nor read."""
+
+DEPTH_MAX = 64
+"""Registered instances inside one another. (Lists and maps: 511, a limit of msgpack.)"""
 
 _REGISTERED = 1
 _ENDPOINT = 2
@@ -46,75 +50,85 @@ class Resolver:
 _DATA_ONLY = Resolver()
 
 
-def _registered_hook(converter: Converter, cls: type) -> Any:
-    fields = {a.name: a for a in attrs.fields(cls) if a.init}
-    attrs.resolve_types(cls)
-    types = {a.name: a.type for a in attrs.fields(cls) if a.init}
+@frozen
+class _Form:
+    """How the instances of one class are written."""
 
-    def structure(value: Any, _: Any) -> Any:
-        if isinstance(value, cls):
-            return value
-        if not isinstance(value, dict):
-            raise TypeError(f"expected the fields of {cls.__qualname__}, got {type(value).__name__}")
-        arguments = {}
-        for name in fields.keys() & value.keys():
-            arguments[name] = converter.structure(value[name], types[name] or Any)
-        missing = [n for n, a in fields.items() if n not in arguments and a.default is attrs.NOTHING]
-        if missing:
-            raise TypeError(f"{cls.__qualname__} lacks {', '.join(missing)}")
-        return cls(**arguments)
-
-    return structure
+    head: bytes
+    """msgpack of an array of two, up to and with the wire name: the map of fields follows."""
+    names: tuple[str, ...]
+    values: Callable[[Any], tuple[Any, ...]]
+    """The fields' values, in the order of `names`."""
 
 
-def _make_converter() -> Converter:
-    converter = Converter()
-    converter.register_structure_hook_func(
-        lambda t: getattr(get_origin(t) or t, "__understudy_live__", False) or _is_union(t), lambda v, _: v
-    )
-    converter.register_structure_hook_factory(
-        lambda t: isinstance(t, type) and t in set(registered().values()),
-        lambda t: _registered_hook(converter, t),
-    )
-    return converter
+_forms: dict[type, _Form] = {}
+_readers: dict[type, Callable[[Any], Any]] = {}
 
 
-def _is_union(t: Any) -> bool:
-    """Unions come out of the extension types as the right class already."""
-    return get_origin(t) in (Union, UnionType)
-
-
-_converter = _make_converter()
+def _form(cls: type) -> _Form:
+    name = wire_name(cls)
+    names = tuple(a.name for a in attrs.fields(cls) if a.init)
+    values: Callable[[Any], tuple[Any, ...]]
+    if len(names) > 1:
+        values = attrgetter(*names)
+    elif names:
+        one = attrgetter(names[0])
+        values = lambda item: (one(item),)  # noqa: E731
+    else:
+        values = lambda item: ()  # noqa: E731
+    form = _forms[cls] = _Form(b"\x92" + msgpack.packb(name), names, values)
+    return form
 
 
 def encode(value: Any, resolver: Resolver = _DATA_ONLY) -> bytes:
     """The bytes of a message.
 
     Raises:
-        CodecError: something in it has no wire form; names the class.
+        CodecError: something in it has no wire form, it is nested too deeply, or too large; names the class.
     """
+    depth = 0
 
     def default(item: Any) -> Any:
-        name = resolver.name(item)
-        if name is not None:
-            return msgpack.ExtType(_ENDPOINT, name.encode())
-        if isinstance(item, Enum):
-            return item.value
-        if isinstance(item, (frozenset, set)):
-            return sorted(item)
+        nonlocal depth
         cls = type(item)
-        fields = {a.name: getattr(item, a.name) for a in attrs.fields(cls) if a.init}
-        return msgpack.ExtType(_REGISTERED, pack([wire_name(cls), fields]))
+        form = _forms.get(cls)
+        if form is None:
+            name = resolver.name(item)
+            if name is not None:
+                return msgpack.ExtType(_ENDPOINT, name.encode())
+            if isinstance(item, Enum):
+                return item.value
+            if isinstance(item, (frozenset, set)):
+                return _in_order(item, pack)
+            form = _form(cls)
+        if depth >= DEPTH_MAX:
+            raise ValueError(f"more than {DEPTH_MAX} messages inside one another")
+        depth += 1
+        fields = dict(zip(form.names, form.values(item), strict=True))
+        packed = msgpack.ExtType(_REGISTERED, form.head + pack(fields))
+        depth -= 1
+        return packed
 
     def pack(item: Any) -> bytes:
-        packed = msgpack.packb(item, default=default, use_bin_type=True)
+        packed = msgpack.packb(item, default=default)
         assert isinstance(packed, bytes)
         return packed
 
     try:
-        return pack(value)
-    except (TypeError, ValueError, OverflowError, attrs.exceptions.NotAnAttrsClassError) as error:
+        data = pack(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CodecError(f"cannot encode {type(value).__qualname__}: {error}") from error
+    if len(data) > BYTES_MAX:
+        raise CodecError(f"{type(value).__qualname__} of {len(data)} bytes is over the limit of {BYTES_MAX}")
+    return data
+
+
+def _in_order(items: set[Any] | frozenset[Any], pack: Callable[[Any], bytes]) -> list[Any]:
+    """A set's items in an order that does not depend on the process."""
+    try:
+        return sorted(items)
+    except TypeError:
+        return sorted(items, key=pack)
 
 
 def decode(data: bytes, resolver: Resolver = _DATA_ONLY) -> Any:
@@ -126,26 +140,37 @@ def decode(data: bytes, resolver: Resolver = _DATA_ONLY) -> Any:
     """
     if len(data) > BYTES_MAX:
         raise CodecError(f"a message of {len(data)} bytes is over the limit of {BYTES_MAX}")
+    depth = 0
 
     def extension(code: int, payload: bytes) -> Any:
+        nonlocal depth
         if code == _ENDPOINT:
             return resolver.resolve(payload.decode())
         if code != _REGISTERED:
             raise CodecError(f"unknown extension {code}")
+        if depth >= DEPTH_MAX:
+            raise CodecError(f"more than {DEPTH_MAX} messages inside one another")
+        depth += 1
         name, fields = unpack(payload)
+        depth -= 1
         cls = message_class(name)
         if cls is None:
             raise CodecError(f"unknown message {name!r}: is the module that defines it imported?")
-        return _converter.structure(fields, cls)
+        reader = _readers.get(cls)
+        if reader is None:
+            reader = _readers[cls] = fields_reader(cls)
+        try:
+            return reader(fields)
+        except Mismatch as mismatch:
+            raise CodecError(f"{name}: {mismatch}") from None
 
     def unpack(payload: bytes) -> Any:
-        return msgpack.unpackb(payload, ext_hook=extension, raw=False, strict_map_key=False)
+        return msgpack.unpackb(payload, ext_hook=extension, strict_map_key=False)
 
     try:
         return unpack(data)
     except CodecError:
         raise
-    except ClassValidationError as error:
-        raise CodecError("; ".join(transform_error(error))) from error
-    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
-        raise CodecError(f"not a message: {error}") from error
+    except Exception as error:
+        # Whatever bytes do, to msgpack or to a class's own validators, is an error of the bytes.
+        raise CodecError(f"not a message: {error!r}") from error
