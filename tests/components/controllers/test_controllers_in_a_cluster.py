@@ -621,7 +621,7 @@ def test_controllers_write_nothing_once_all_is_as_it_should_be() -> None:
             (written if ours else others).append(f"{request.method} {request.path}")
 
         cluster.system.observers.append(note)
-        await cluster.world.sleep(600)
+        await cluster.world.sleep(150)
         assert written == []
         assert others, "the kubelets' heartbeats show that writes are seen at all"
 
