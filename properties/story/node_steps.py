@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dnslib import QTYPE, DNSError, DNSRecord
+from dnslib import QTYPE, RCODE, DNSError, DNSRecord
 
 from understudy.components.boundary import cni, cri, dataplane, name_server, podnet
 from understudy.components.scheduler.explanation import Explain, Explanation
@@ -180,7 +180,7 @@ def dns_answer(answer: Any) -> str:
     except (DNSError, IndexError):
         return "unreadable"
     data = [str(entry.rdata) for entry in record.rr]
-    return ", ".join(data) or f"nothing (code {record.header.rcode})"
+    return ", ".join(data) or str(RCODE.get(record.header.rcode))
 
 
 def dns_service(question: str, found: Lineage) -> ObjectName | None:

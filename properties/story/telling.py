@@ -153,6 +153,10 @@ class _Teller:
                 if objects:
                     requests.append((delivery, name))
                     self._requests[delivery.ask] = (name, objects)
+            elif not isinstance(message, (ApiRequest, bytes, *_TOLD_WITH_THE_STORE, *READS)):
+                answered = self.told.answer(delivery)
+                if answered is not None:
+                    self.found.learn(message, answered.message, self.found.about(message))
         self._members = max(1, len(members))
         self._claims = claims(self.told, requests, self.writes)
         by_ask = {asked.ask: asked for asked, _ in requests}
@@ -200,7 +204,7 @@ class _Teller:
         for write in self._writes_of[asked.ask]:
             objects = (write.name,)
             steps: list[Step] = []
-            if origin is not None and origin.message.method == "POST" and write.old is None:
+            if origin is not None and write.old is None and write.object is not None:
                 steps.append(admit_step(origin, write, objects))
             replication = self.replications[asked.ask]
             steps.append(store_step(self.told, write, replication, objects, self._members))
@@ -255,7 +259,6 @@ class _Teller:
             return
         if isinstance(answer, ApiResponse):
             return
-        self.found.learn(message, answer, objects)
         again = orjson.dumps([sender, receiver, plain(message), plain(answer)])
         if again in self._repeated:
             # The same question and the same answer (a probe, for instance) is no news.

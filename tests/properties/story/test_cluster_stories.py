@@ -12,6 +12,7 @@ import yaml
 from understudy.actors import SimWorld, World
 from understudy.actors.system import Delivery
 from understudy.components.cluster import Cluster
+from understudy.components.machinery.resources import PODS
 from understudy.properties.story import Step, story
 from understudy.properties.story.lanes import component, nodes_of
 from understudy.properties.story.page import render_page
@@ -208,6 +209,31 @@ def test_a_pod_that_fits_nowhere_and_an_image_that_there_is_not() -> None:
     assert pull.failed
     assert "NotFound" in pull.outcome
     in_order(missing, step("request", "node-1/kubelet.*", "c.reason=ErrImagePull"))
+
+
+def test_the_story_of_a_deletion() -> None:
+    deliveries: list[Delivery] = []
+    manifest = documents(list(yaml.safe_load_all((EXAMPLES / "pod.yaml").read_text(encoding="utf-8"))))
+
+    async def main(world: World) -> float:
+        async with Cluster(1, None, world=world, observers=(deliveries.append,)) as cluster:
+            await run_manifest(cluster, manifest, 60.0)
+            began = world.monotonic()
+            await cluster.client().delete(PODS, "hello", "default")
+            await world.sleep(5.0)
+            return began
+
+    began = SimWorld(1).run(main)
+    in_order(
+        story(deliveries, began),
+        step("request", "you", "delete pod/hello"),
+        step("watch", "kube-apiserver", "pod/hello is changed", "node-1/kubelet"),
+        step("runtime", "node-1/kubelet.*", "StopContainer web", "node-1/cri"),
+        step("network", "node-1/cri", "CNI DEL eth0 for hello", "node-1/cni"),
+        step("request", "node-1/kubelet.*", "delete pod/hello"),
+        step("store", "kube-apiserver", "delete pod/hello"),
+        step("watch", "kube-apiserver", "pod/hello is gone", "kube-scheduler"),
+    )
 
 
 def test_what_a_namespace_brings_with_it_belongs_to_its_story() -> None:
