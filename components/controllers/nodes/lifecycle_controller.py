@@ -155,9 +155,11 @@ class NodeLifecycleController(Controller):
                 status = {**(node.get("status") or {}), "conditions": conditions}
                 node = await self.client.update_status(NODES, {**node, "status": status})
         status_now = str((condition_of(node, "Ready") or {}).get("status", "Unknown"))
-        if health.ready == "True" and status_now != "True":
-            self._say(node, "Normal", "NodeNotReady", f"Node {name} status is now: NodeNotReady")
+        if status_now != "True" and health.ready in ("True", ""):
+            # "": this controller has just started, and its predecessor may have died before it marked them.
             self.unmarked[name] = None
+            if health.ready:
+                self._say(node, "Normal", "NodeNotReady", f"Node {name} status is now: NodeNotReady")
         health.ready = status_now
         if status_now == "True":
             self.unmarked.pop(name, None)

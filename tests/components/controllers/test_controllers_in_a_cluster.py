@@ -566,6 +566,31 @@ def test_pods_of_a_node_that_is_deleted_are_collected() -> None:
     simulate(job)
 
 
+def test_pods_of_a_silent_node_leave_their_service_though_the_controller_crashes() -> None:
+    async def job(cluster: Cluster) -> None:
+        client = cluster.client()
+        await client.create(DEPLOYMENTS, deployment("app", 3))
+        await client.create(SERVICES, service("app"))
+        pods = await until(client, PODS, lambda pods: len(ready(pods)) == 3)
+        victim = pods[0]["spec"]["nodeName"]
+        await cluster.system.stop(cluster.node(victim))
+        await settled(client, NODES, victim, lambda n: reasons(n)["Ready"][0] == "Unknown")
+        lifecycle = cluster.system.ref(f"{MANAGER}/node-lifecycle-controller")
+        cluster.system.crash(lifecycle, RuntimeError("planted"))
+        lost = {p["metadata"]["name"] for p in pods if p["spec"]["nodeName"] == victim}
+
+        def left(found: list[Object]) -> bool:
+            ours = [s for s in found if s["metadata"]["labels"]["kubernetes.io/service-name"] == "app"]
+            serving = {
+                e["targetRef"]["name"] for s in ours for e in s["endpoints"] if e["conditions"]["ready"]
+            }
+            return not serving & lost
+
+        await until(client, ENDPOINT_SLICES, left)
+
+    simulate(job)
+
+
 # -- crashes and quiet
 
 
