@@ -66,6 +66,8 @@ class Stored:
     """What field selectors see."""
     uid: str
     _wire: bytes | None = field(default=None, repr=False)
+    _metadata_bytes: int = 0
+    """How long the metadata is in `wire`; 0 until somebody asks."""
 
     @property
     def wire(self) -> bytes:
@@ -73,6 +75,26 @@ class Stored:
         if self._wire is None:
             self._wire = with_resource_version(self.data, self.revision)
         return self._wire
+
+    @property
+    def metadata(self) -> bytes:
+        """The metadata as served."""
+        return self._metadata() if self._metadata_bytes else self.metadata_of(self.parse())
+
+    def metadata_of(self, obj: Object) -> bytes:
+        """The same, when the parsed object is at hand."""
+        if self._metadata_bytes:
+            return self._metadata()
+        text = orjson.dumps(obj["metadata"])
+        self._metadata_bytes = len(text)
+        if self._metadata() != text:  # somebody wrote it in another style
+            self._metadata_bytes = 0
+        return text
+
+    def _metadata(self) -> bytes:
+        wire = self.wire
+        start = wire.index(_METADATA) + len(_METADATA) - 1
+        return wire[start : start + self._metadata_bytes]
 
     def forget_wire(self) -> None:
         """Keep it in one form only: it is not the current state any more."""

@@ -33,13 +33,14 @@ from understudy.components.machinery.selectors import (
     parse_field_selector,
     parse_label_selector,
 )
-from understudy.components.machinery.tables import check_include_object, table
+from understudy.components.machinery.tables import check_include_object, printer_for, table
 from understudy.raftstore import storage as etcd
 
 from .cacher import Interest
 from .context import RequestContext
 from .conversion import as_served, as_served_entry
-from .encoding import Stored, collection_key, members, stored
+from .encoding import Stored, collection_key, stored
+from .list_bodies import partial_list, plain_list, table_list
 from .negotiation import Rendering, negotiate
 from .registry import STORE_TIMEOUT_SECONDS, Registry, store_error
 from .routing import go_bool
@@ -410,12 +411,8 @@ def render_list(context: RequestContext, rendering: Rendering, page: Page) -> Ap
         metadata["continue"] = page.continue_
     if page.remaining is not None:
         metadata["remainingItemCount"] = page.remaining
-    if rendering.shape == "object" and rendering.format == "json" and not rendering.pretty:
-        head = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata}
-        items = [members(as_served_entry(resource, entry)) for entry in page.entries]
-        opening = b'%b,"items":[%b' % (orjson.dumps(head)[:-1], b"{" if items else b"")
-        body = b"".join((opening, b",{".join(items), b"]}"))
-        return ApiResponse(200, headers(context, rendering), body)
+    if rendering.format == "json" and not rendering.pretty:
+        return ApiResponse(200, headers(context, rendering), _json_list(context, rendering, page, metadata))
     objects = [as_served(resource, entry.parse()) for entry in page.entries]
     if rendering.shape == "table":
         include = check_include_object(context.request.parameter("includeObject") or "")
@@ -432,3 +429,14 @@ def render_list(context: RequestContext, rendering: Rendering, page: Page) -> Ap
             "items": [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in objects],
         }
     return ApiResponse(200, headers(context, rendering), rendering.encode(value))
+
+
+def _json_list(context: RequestContext, rendering: Rendering, page: Page, metadata: Object) -> bytes:
+    resource, api_version = context.resource, rendering.shape_api_version
+    if rendering.shape == "table":
+        include = check_include_object(context.request.parameter("includeObject") or "")
+        printer, now = printer_for(resource), now_of(context)
+        return table_list(resource, printer, page.entries, now, include, metadata, api_version)
+    if rendering.shape == "partial-list":
+        return partial_list(page.entries, metadata, api_version)
+    return plain_list(resource, page.entries, metadata)

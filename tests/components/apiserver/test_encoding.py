@@ -82,3 +82,19 @@ def test_keys_are_those_of_etcd() -> None:
     assert object_store_key(NODES, "", "n") == b"/registry/nodes/n"
     assert object_store_key(DEPLOYMENTS, "ns", "n") == b"/registry/apps/deployments/ns/n"
     assert collection_key(DEPLOYMENTS) == b"/registry/apps/deployments/"
+
+
+@given(objects(), st.integers(1, 2**63))
+def test_metadata_can_be_cut_out(obj: dict[str, Any], revision: int) -> None:
+    entry = stored(CONFIG_MAPS, encode_object(obj), revision)
+    for _ in range(2):
+        assert orjson.loads(entry.metadata) == entry.parse()["metadata"]
+    entry.forget_wire()
+    assert orjson.loads(entry.metadata) == entry.parse()["metadata"]
+
+
+def test_metadata_that_somebody_else_wrote_with_spaces_can_be_cut_out_too() -> None:
+    data = b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{ "name": "n" }, "data": {"a": "b"}}'
+    entry = stored(CONFIG_MAPS, data, 3)
+    for _ in range(2):
+        assert orjson.loads(entry.metadata) == {"name": "n", "resourceVersion": "3"}
