@@ -78,13 +78,18 @@ def _event(line: bytes) -> dict[str, Any] | None:
     return event if "metadata" in event.get("object", {}) else None
 
 
-def watch_step(seen: Told, name: ObjectName, old: Object | None, nodes: frozenset[str]) -> Step:
-    """Everybody who was told of one change. (Controllers share the watches of their manager.)"""
-    words = {"ADDED": "new", "MODIFIED": "changed", "DELETED": "gone"}
-    text = f"{name} is {words[seen.type]}"
-    if seen.type == "MODIFIED" and old is not None:
-        said = summary(changes(old, seen.object), 2)
-        text += f": {said}" if said else ""
+def watch_step(seen: Told, name: ObjectName, write: Write | None, nodes: frozenset[str]) -> Step:
+    """Everybody who was told of one change, and the write that it is of.
+
+    Controllers share the watches of their manager. Who watches a selection is told ADDED and DELETED when an
+    object comes to match it, or does no longer.
+    """
+    words = {"ADDED": "is new", "MODIFIED": "is changed", "DELETED": "is gone"}
+    text = f"{name} {words[seen.type]}"
+    if write is not None and write.object is not None and write.old is not None:
+        views = {"ADDED": "comes into view", "MODIFIED": "is changed", "DELETED": "goes out of view"}
+        said = summary(changes(write.old, write.object), 2)
+        text = f"{name} {views[seen.type]}" + (f": {said}" if said else "")
     start = seen.deliveries[0][0]
     readers = tuple(dict.fromkeys(component(actor_of(reader), nodes) for _, reader in seen.deliveries))
     when: dict[str, str] = {}

@@ -16,7 +16,7 @@ from understudy.actors.system import Delivery
 from understudy.components.boundary.cri import PullImage
 from understudy.components.boundary.dataplane import ReplaceRules
 from understudy.components.boundary.name_server import Query
-from understudy.components.machinery.api import ApiRequest, ApiResponse, Object
+from understudy.components.machinery.api import ApiRequest, ApiResponse
 from understudy.components.scheduler.explanation import Explain, Explanation
 from understudy.raftstore.membership import LeaderNews, Outcomes, Packet, ServeWatch, Submit
 from understudy.raftstore.storage import OpenWatch, StorageRequest, WatchBatch
@@ -99,8 +99,8 @@ class _Teller:
     """By position: changes that this channel item is the first news of."""
     _seen: frozenset[tuple[str, str]] = field(init=False, default=frozenset())
     """UID and revision of what anybody was told of."""
-    _before: dict[tuple[str, str], Object | None] = field(init=False, factory=dict)
-    """What an object was before a revision, by UID and revision."""
+    _done: dict[tuple[str, str], Write] = field(init=False, factory=dict)
+    """What made an object what it is as of a revision, by UID and revision."""
     _decisions: dict[str, tuple[str, Explanation]] = field(init=False, factory=dict)
     """By pod, with the path of who decided."""
     _places: dict[int, int] = field(init=False, factory=dict)
@@ -167,7 +167,7 @@ class _Teller:
             self._writes_of.setdefault(write.asked.ask, []).append(write)
             if write.revision:
                 uid = str(write.known["metadata"].get("uid"))
-                self._before[uid, str(write.revision)] = write.old
+                self._done[uid, str(write.revision)] = write
         index = watch_index(self.told)
         self._news, self._seen = index.first, index.revisions
 
@@ -220,8 +220,8 @@ class _Teller:
         if name not in self.found:
             return
         metadata = news.object["metadata"]
-        before = self._before.get((str(metadata.get("uid")), str(metadata.get("resourceVersion"))))
-        self.steps.append(watch_step(news, name, before, self.nodes))
+        write = self._done.get((str(metadata.get("uid")), str(metadata.get("resourceVersion"))))
+        self.steps.append(watch_step(news, name, write, self.nodes))
 
     # -- everything else
 

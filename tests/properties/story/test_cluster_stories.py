@@ -82,7 +82,7 @@ def test_the_story_of_a_pod() -> None:
         step("decide", "kube-scheduler", "pod/hello runs: node-., of 3 that can run it"),
         step("request", "kube-scheduler", "bind pod/hello to node-", "kube-apiserver"),
         step("store", "kube-apiserver", r"put pod/hello \(over revision", "etcd"),
-        step("watch", "kube-apiserver", "pod/hello is new", "node-./kubelet"),
+        step("watch", "kube-apiserver", "pod/hello comes into view: nodeName=node-", "node-./kubelet"),
         step("runtime", "node-./kubelet.*", "RunPodSandbox for hello", "node-./cri"),
         step("network", "node-./cri", "CNI ADD eth0 for hello", "node-./cni"),
         step("runtime", "node-./kubelet.*", "PullImage nginx:1.27", "node-./cri"),
@@ -230,9 +230,10 @@ def test_the_story_of_a_deletion() -> None:
         step("watch", "kube-apiserver", "pod/hello is changed", "node-1/kubelet"),
         step("runtime", "node-1/kubelet.*", "StopContainer web", "node-1/cri"),
         step("network", "node-1/cri", "CNI DEL eth0 for hello", "node-1/cni"),
+        step("watch", "kube-apiserver", "pod/hello goes out of view: phase=Succeeded", "kube-scheduler"),
         step("request", "node-1/kubelet.*", "delete pod/hello"),
         step("store", "kube-apiserver", "delete pod/hello"),
-        step("watch", "kube-apiserver", "pod/hello is gone", "kube-scheduler"),
+        step("watch", "kube-apiserver", "pod/hello is gone", "kube-controller-manager"),
     )
 
 
