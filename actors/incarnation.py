@@ -108,8 +108,9 @@ class Incarnation:
         try:
             with scope:
                 await self.cell.system.world.dispatcher.turn(title)
-                started = True
-                await function(*arguments)
+                started = not scope.cancel_called
+                if started:
+                    await function(*arguments)
         except Exception as error:
             # Caught outside the scope, which takes its own cancellations out of an exception group.
             self.fail(error)

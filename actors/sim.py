@@ -156,7 +156,11 @@ class SimDispatcher(Dispatcher):
 
     def call_later(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
         timer = Timer(self.clock.seconds + max(0.0, delay_seconds), action, label)
-        self._heap.add(timer)
+        if delay_seconds <= 0.0:
+            # Due now: it need not wait until nobody can run, which a busy loop would put off forever.
+            self._ready.append(timer)
+        else:
+            self._heap.add(timer)
         return timer
 
     async def turn(self, label: str) -> None:

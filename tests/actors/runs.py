@@ -1,0 +1,28 @@
+"""The two worlds in which every scenario of these tests runs."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from understudy.actors import RealWorld, SimWorld, World
+
+Main = Callable[[World], Awaitable[Any]]
+Run = Callable[[Main], Any]
+
+
+def in_real_world(main: Main) -> Any:
+    async def run() -> Any:
+        async with RealWorld.open() as world:
+            with trio.fail_after(10):
+                return await main(world)
+
+    return trio.run(run)
+
+
+def in_simulation(main: Main) -> Any:
+    return SimWorld(seed=1).run(main)
+
+
+both = pytest.mark.parametrize("run", [in_real_world, in_simulation])
