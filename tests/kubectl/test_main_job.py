@@ -233,9 +233,11 @@ def test_reaching_a_service_from_outside(kubectl: Kubectl) -> None:
         )
         assert answer.stdout.strip() == cluster_ip
 
-    kubectl("run", "inside", "--image=busybox", "--restart=Never", "--", "wget", "-qO-", "http://my-app:80/")
+    # kube-proxy gathers changes for up to a second (its minSyncPeriod), so the first try may be refused.
+    script = "for i in 1 2 3 4 5 6; do wget -qO- http://my-app:80/ && exit 0; sleep 1; done; exit 1"
+    kubectl("run", "inside", "--image=busybox", "--restart=Never", "--", "sh", "-c", script)
     kubectl("wait", "pod/inside", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s")
-    assert kubectl("logs", "inside").strip().startswith("my-app-")
+    assert kubectl("logs", "inside").splitlines()[-1].startswith("my-app-")
 
     path = f"/api/v1/namespaces/{kubectl.namespace}/services/my-app:80/proxy/"
     names = {pod["metadata"]["name"] for pod in kubectl.json("get", "pods")["items"]}
