@@ -292,8 +292,8 @@ class Connection:
         if request.method == "GET":
             writer, channel = self.server.context.channel(f"GET {request.path}", STREAM_CAPACITY)
         message = ApiRequest(
-            # HEAD is GET without the body (RFC 9110, 9.3.2); Kubernetes authorizes both as "get".
-            "GET" if request.method == "HEAD" else request.method,
+            # HEAD is answered like GET, without the body (RFC 9110, 9.3.2); for resources it is refused.
+            request.method,
             request.path,
             request.query,
             request.headers,

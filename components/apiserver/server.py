@@ -10,7 +10,7 @@ from functools import cache
 from typing import Protocol
 
 import orjson
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from understudy.actors import Actor, DeadlineExceeded, Ref, handles
 from understudy.components.boundary import kubelet_api as kubelet
@@ -176,7 +176,7 @@ class ApiServer(Actor[ApiServing]):
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             answer = _refusal(internal_error(f"{request.method} {request.path} failed; see the server's log"))
-        return evolve(answer, body=b"") if request.method == "HEAD" else answer
+        return answer
 
     async def _serve(self, request: ApiRequest) -> ApiResponse:
         info = classify(request)

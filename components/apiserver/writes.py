@@ -6,6 +6,7 @@ strategy, validation, validating admission, store. An update is computed against
 only in place of exactly that one; nothing is ever half-written.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -101,7 +102,7 @@ class Writes:
         context.strategy.prepare_for_create(obj, context.writer)
         findings = validate_create(obj)
         if findings:
-            raise invalid(resource.group, resource.kind, obj["metadata"].get("name", ""), findings)
+            raise self._invalid(context, obj["metadata"].get("name", ""), findings)
         await self.admission.validate(attributes)
         context.warnings += creation_warnings(obj)
         storage = self.registry.storage_version(resource)
@@ -187,7 +188,7 @@ class Writes:
             context.strategy.prepare_for_update(new, old, context.writer)
             findings = validate_update(new, old)
         if findings:
-            raise invalid(resource.group, resource.kind, info.name, findings)
+            raise self._invalid(context, info.name, findings)
         await self.admission.validate(attributes)
         if not partial:
             context.warnings += update_warnings(new, old)
@@ -213,6 +214,11 @@ class Writes:
             return None
         self.allocation.release(old)
         return stored(current.resource, encode_object(last), current.revision)
+
+    def _invalid(self, context: RequestContext, name: str, findings: Sequence[FieldError]) -> ApiError:
+        """The 422 of an object, which is named as it is stored whatever version was sent."""
+        group = self.registry.storage_version(context.resource).group
+        return invalid(group, context.resource.kind, name, findings)
 
     def _check_version(self, context: RequestContext, old: Object, new: Object) -> None:
         """Whether the update knows the state that it replaces. Raises 409, 422 and 500."""

@@ -396,6 +396,33 @@ def _new_event(event: Object) -> Findings:
     return found
 
 
+_EVENT_FIELDS = {
+    "involvedObject": "regarding",
+    "reason": "reason",
+    "message": "note",
+    "source": "deprecatedSource",
+    "firstTimestamp": "deprecatedFirstTimestamp",
+    "lastTimestamp": "deprecatedLastTimestamp",
+    "count": "deprecatedCount",
+    "type": "type",
+    "eventTime": "eventTime",
+    "action": "action",
+    "related": "related",
+    "reportingController": "reportingController",
+    "reportingInstance": "reportingInstance",
+}
+"""What an Event of events.k8s.io keeps but for its series, by the name that findings have for it."""
+
+
+def _new_event_change(new: Object, old: Object) -> Findings:
+    found = []
+    for path, field in _EVENT_FIELDS.items():
+        found += immutable(path, new.get(field), old.get(field))
+        if path == "count":  # the real server looks at the reason twice
+            found += immutable("reason", new.get("reason"), old.get("reason"))
+    return found
+
+
 RULES: dict[str, Rules] = {
     "v1 Namespace": Rules(
         name=names.dns1123_label,
@@ -411,5 +438,7 @@ RULES: dict[str, Rules] = {
     "v1 LimitRange": Rules(create=_limit_range),
     "v1 ResourceQuota": Rules(create=_quota, change=_quota_change),
     "v1 Event": Rules(create=_event, validates_metadata=False, revalidates=False),
-    "events.k8s.io/v1 Event": Rules(create=_new_event, validates_metadata=False, revalidates=False),
+    "events.k8s.io/v1 Event": Rules(
+        create=_new_event, change=_new_event_change, validates_metadata=False, revalidates=False
+    ),
 }
