@@ -1,7 +1,8 @@
 """The event recorder: what a component tells the user about an object, as core/v1 Events.
 
 Recording never waits and never fails its caller: events queue up to a bound and a task writes them. The same
-event said again raises the count of the first one instead of making another (client-go's correlation).
+event said again raises the count of the first one instead of making another, and a component that has said 25
+things about one object may say one more every five minutes (client-go's correlation and spam filter).
 """
 
 from collections import OrderedDict, deque
@@ -23,6 +24,19 @@ SERIES_MAX = 4096
 """How many distinct events are remembered so that repeats are counted."""
 
 
+SPAM_BURST = 25
+SPAM_REFILL_SECONDS = 300.0
+"""Events about one object: so many at once, then one in so long."""
+
+
+@define(eq=False)
+class _Budget:
+    """What may still be said about one object."""
+
+    tokens: float
+    at_seconds: float
+
+
 @define(eq=False)
 class EventRecorder:
     """Writes events of one component."""
@@ -33,6 +47,7 @@ class EventRecorder:
     dropped: int = 0
     _queue: deque[Object] = field(factory=deque)
     _series: "OrderedDict[tuple[str, ...], tuple[str, str, int]]" = field(factory=OrderedDict)
+    _budgets: "OrderedDict[str, _Budget]" = field(factory=OrderedDict)
     _signal: Signal = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -47,6 +62,9 @@ class EventRecorder:
             self.dropped += 1
             return
         metadata = obj["metadata"]
+        if not self._within_budget(metadata.get("uid") or f"{obj['kind']} {metadata['name']}"):
+            self.dropped += 1
+            return
         involved: Object = {
             "kind": obj["kind"],
             "apiVersion": obj["apiVersion"],
@@ -70,6 +88,21 @@ class EventRecorder:
             }
         )
         self._signal.set()
+
+    def _within_budget(self, about: str) -> bool:
+        now = self.client.world.monotonic()
+        budget = self._budgets.get(about)
+        if budget is None:
+            budget = self._budgets[about] = _Budget(SPAM_BURST, now)
+            if len(self._budgets) > SERIES_MAX:
+                self._budgets.popitem(last=False)
+        self._budgets.move_to_end(about)
+        refill = (now - budget.at_seconds) / SPAM_REFILL_SECONDS
+        budget.tokens, budget.at_seconds = min(SPAM_BURST, budget.tokens + refill), now
+        if budget.tokens < 1.0:
+            return False
+        budget.tokens -= 1.0
+        return True
 
     async def run(self) -> None:
         """Write what was recorded, until cancelled. An event that is refused is dropped and counted."""

@@ -10,7 +10,8 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from understudy.actors import ActorStopped, ActorSystem, AskTimeout, EndOfChannel, Ref
 from understudy.actors.ref import ActorFailed
 from understudy.components.machinery.api import ApiRequest, ApiResponse, ApiServing, PeerIdentity
-from understudy.components.machinery.errors import ApiError, timeout, unavailable
+from understudy.components.machinery.errors import ApiError, timeout, too_many_requests, unavailable
+from understudy.mailbox import MailboxFull
 
 REQUEST_TIMEOUT_SECONDS = 34.0
 """How long a request without a stream may take: a little more than the server's own 30 s for writes."""
@@ -59,6 +60,8 @@ class ActorTransport(Transport):
             raise timeout(f"no answer from {self._server.path} within {timeout_seconds:g} s") from error
         except (ActorStopped, ActorFailed) as error:
             raise _unreachable(self._server.path, error) from error
+        except MailboxFull as error:
+            raise too_many_requests(f"the mailbox of {self._server.path} is full: {error}", 1) from error
 
     @asynccontextmanager
     async def stream(
