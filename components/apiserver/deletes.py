@@ -160,7 +160,7 @@ class Deletes:
                 return stored(current.resource, encode_object(new), current.revision)
             if not gone:
                 return await self.registry.replace(current, new)
-            result = await self.registry.remove(current)
+            result = await self.registry.remove(current, self.allocation.beside_removal(old))
             if result is None:
                 return None
             self.allocation.release(old)

@@ -9,7 +9,7 @@ store for its revision (batched) and wait until the cache has reached it.
 from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
-from attrs import define, field
+from attrs import define, field, frozen
 
 from understudy.actors import (
     ActorFailed,
@@ -50,6 +50,26 @@ CREATE_BATCH = 64
 
 WATCH_CAPACITY = 1024
 """Batches of the store's watch that may wait for the cache."""
+
+
+@frozen
+class Companions:
+    """Cluster-scoped objects that come and go in the same transaction as another one."""
+
+    created: tuple[Object, ...] = ()
+    deleted: tuple[tuple[Resource, str], ...] = ()
+    """Resource and name; it does not matter if one is gone already."""
+
+
+ALONE = Companions()
+
+
+class CompanionExists(Exception):
+    """An object that was to be created beside another one exists already."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = tuple(names)
 
 
 _REVISION = etcd.Range(PREFIX, count_only=True)
@@ -276,20 +296,29 @@ class Registry:
 
     # -- writing
 
-    async def create(self, resource: Resource, obj: Object) -> Stored:
-        """Store a new object. Raises ApiError 409 AlreadyExists."""
+    async def create(self, resource: Resource, obj: Object, beside: Companions = ALONE) -> Stored:
+        """Store a new object, and `beside` it what comes and goes with it.
+
+        Raises:
+            ApiError: 409 AlreadyExists.
+            CompanionExists: a new companion's name is taken; nothing was stored.
+        """
         data = encode_object(obj)
         name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
         key = object_store_key(resource, namespace, name)
-        reply = await self._write(resource, etcd.Compare(key, "create", "=", 0), data)
+        reply = await self._write(resource, etcd.Compare(key, "create", "=", 0), data, beside)
         if not reply.succeeded:
+            _check_companions(beside, reply, there=False)
             raise already_exists(resource.group, resource.plural, name)
         return self._written(key, stored_object(resource, obj, data, reply.revision))
 
-    async def _write(self, resource: Resource, compare: etcd.Compare, data: bytes) -> etcd.TxnReply:
+    async def _write(
+        self, resource: Resource, compare: etcd.Compare, data: bytes, beside: Companions = ALONE
+    ) -> etcd.TxnReply:
         """Put an object where the comparison holds; under a lease if it is not kept for good."""
         if resource != EVENTS:
-            return await self._commit(etcd.Txn((compare,), (etcd.Put(compare.key, data),), ()))
+            put = etcd.Put(compare.key, data)
+            return await self._commit(_with_companions(compare, put, beside))
         for _ in range(LEASE_ATTEMPTS_MAX):
             lease = await self.leases.current()
             try:
@@ -322,18 +351,19 @@ class Registry:
             revision = (await self._commit(etcd.Txn((), tuple(creations), ()))).revision
         return revision
 
-    async def replace(self, current: Stored, obj: Object) -> Stored | None:
+    async def replace(self, current: Stored, obj: Object, beside: Companions = ALONE) -> Stored | None:
         """Store `obj` in place of exactly `current`; None when that is no longer what is stored.
 
-        An object that did not change is not written, and keeps its resourceVersion.
+        An object that did not change is not written, and keeps its resourceVersion. Raises CompanionExists.
         """
         data = encode_object(obj)
         if _same_content(data, current.data):
             return current
         key = object_store_key(current.resource, current.namespace, current.name)
         compare = etcd.Compare(key, "mod", "=", current.revision)
-        reply = await self._write(current.resource, compare, data)
+        reply = await self._write(current.resource, compare, data, beside)
         if not reply.succeeded:
+            _check_companions(beside, reply, there=True, revision=current.revision)
             return None
         return self._written(key, stored_object(current.resource, obj, data, reply.revision))
 
@@ -343,12 +373,11 @@ class Registry:
             self._own_writes[key, entry.revision] = entry
         return entry
 
-    async def remove(self, current: Stored) -> Stored | None:
+    async def remove(self, current: Stored, beside: Companions = ALONE) -> Stored | None:
         """Delete exactly `current`; its last state, at the deletion's revision, or None if it had changed."""
         key = object_store_key(current.resource, current.namespace, current.name)
-        reply = await self._commit(
-            etcd.Txn((etcd.Compare(key, "mod", "=", current.revision),), (etcd.DeleteRange(key),), ())
-        )
+        compare = etcd.Compare(key, "mod", "=", current.revision)
+        reply = await self._commit(_with_companions(compare, etcd.DeleteRange(key), beside))
         return _at(current, reply.revision) if reply.succeeded else None
 
     async def live(self, resource: Resource, namespace: str, name: str) -> Stored | None:
@@ -395,6 +424,42 @@ class Registry:
             name,
             "the object has been modified; please apply your changes to the latest version and try again",
         )
+
+
+def _with_companions(compare: etcd.Compare, operation: etcd.Operation, beside: Companions) -> etcd.Txn:
+    """A guarded operation on an object, and what is done beside it; else a look at the object."""
+    if beside is ALONE:
+        return etcd.Txn((compare,), (operation,), ())
+    compares, operations = [compare], [operation]
+    for obj in beside.created:
+        key = _companion_key(obj)
+        compares.append(etcd.Compare(key, "create", "=", 0))
+        operations.append(etcd.Put(key, encode_object(obj)))
+    operations += [
+        etcd.DeleteRange(object_store_key(resource, "", name)) for resource, name in beside.deleted
+    ]
+    return etcd.Txn(tuple(compares), tuple(operations), (etcd.Range(compare.key),))
+
+
+def _companion_key(obj: Object) -> bytes:
+    resource = for_kind(obj["apiVersion"], obj["kind"])
+    assert resource is not None and not resource.namespaced, obj["kind"]
+    return object_store_key(resource, "", obj["metadata"]["name"])
+
+
+def _check_companions(
+    beside: Companions, reply: etcd.TxnReply, *, there: bool, revision: int | None = None
+) -> None:
+    """Raise CompanionExists if it was a companion that kept a write from being stored."""
+    if not beside.created:
+        return
+    found = reply.responses[0]
+    assert isinstance(found, etcd.RangeReply), found
+    as_expected = bool(found.kvs) is there and (
+        revision is None or (there and found.kvs[0].mod_revision == revision)
+    )
+    if as_expected:
+        raise CompanionExists([obj["metadata"]["name"] for obj in beside.created])
 
 
 def _same_content(one: bytes, other: bytes) -> bool:

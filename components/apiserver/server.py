@@ -45,7 +45,7 @@ from understudy.raftstore import storage as etcd
 from . import version
 from .access import access_attributes, forbidden_access
 from .admission import Admission
-from .allocators import ServiceAllocators
+from .allocators import ServiceAllocators, cluster_ips
 from .authentication import Authenticator, StaticToken
 from .authorization import Authorizer
 from .bootstrap_policy import initial_objects
@@ -147,6 +147,9 @@ class ApiServer(Actor[ApiServing]):
             obj["metadata"] |= {"uid": self.world.uuid("uids"), "creationTimestamp": self.world.now_text()}
             apply_defaults(obj)
             strategy_for(resource).prepare_for_create(obj)
+        for service in [obj for obj in objects if obj["kind"] == "Service"]:
+            addresses = cluster_ips(service["spec"])
+            objects += [self.allocation.address_object(service, address) for address in addresses]
         await self.registry.reach(await self.registry.create_missing(objects))
 
     async def _compact(self) -> None:

@@ -7,9 +7,13 @@ from attrs import define, field
 
 from understudy.actors import World
 from understudy.components.machinery.api import Object
-from understudy.components.machinery.errors import invalid
+from understudy.components.machinery.errors import FieldError, invalid
+from understudy.components.machinery.managed_fields import track_update
+from understudy.components.machinery.resources import IP_ADDRESSES
+from understudy.components.machinery.schema import schema_for
 from understudy.components.machinery.service_fields import (
     default_ip_families,
+    family_of,
     keep_allocated,
     normalise_cluster_ips,
 )
@@ -17,6 +21,7 @@ from understudy.components.machinery.validation.services import validate_cluster
 
 from .allocators import ServiceAllocators, Unallocatable, cluster_ips, node_ports
 from .cacher import Cache, Interest, Seen
+from .registry import ALONE, CompanionExists, Companions
 
 
 @define
@@ -25,6 +30,9 @@ class Allocation:
 
     obj: Object
     """The object with everything allocated filled in."""
+
+    beside: Companions = ALONE
+    """The IPAddress objects that come and go with it."""
     stored: bool = False
 
     def keep(self) -> None:
@@ -119,9 +127,13 @@ class ServiceAllocation:
         except Unallocatable as error:
             raise invalid("", "Service", new["metadata"].get("name", ""), error.findings) from None
         made = reservation.service
-        allocation = Allocation(made)
+        allocation = Allocation(made, self._addresses(made, old))
         try:
             yield allocation
+        except CompanionExists as error:
+            text = f"failed to allocate IP {error}: provided IP is already allocated"
+            finding = FieldError("FieldValueInvalid", "spec.clusterIPs", cluster_ips(made["spec"]), text)
+            raise invalid("", "Service", made["metadata"].get("name", ""), [finding]) from None
         finally:
             uid = made["metadata"]["uid"]
             before = [] if old is None else held_by(old)
@@ -136,6 +148,51 @@ class ServiceAllocation:
                 self._note(made, None)
             else:
                 reservation.give_back()
+
+    def _addresses(self, service: Object, old: Object | None) -> Companions:
+        """The IPAddress objects to make and to delete when a Service is stored in place of `old`."""
+        now = cluster_ips(service["spec"])
+        before = [] if old is None else cluster_ips(old["spec"])
+        return Companions(
+            tuple(self.address_object(service, address) for address in now if address not in before),
+            tuple((IP_ADDRESSES, address) for address in before if address not in now),
+        )
+
+    def address_object(self, service: Object, address: str) -> Object:
+        """The IPAddress that says which Service has an address."""
+        metadata = service["metadata"]
+        labels = {
+            "ipaddress.kubernetes.io/ip-family": family_of(address),
+            "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+        }
+        now = self.world.now_text()
+        obj: Object = {
+            "kind": IP_ADDRESSES.kind,
+            "apiVersion": IP_ADDRESSES.api_version,
+            "metadata": {
+                "name": address,
+                "uid": self.world.uuid("uids"),
+                "creationTimestamp": now,
+                "labels": labels,
+            },
+            "spec": {
+                "parentRef": {
+                    "resource": "services",
+                    "namespace": metadata["namespace"],
+                    "name": metadata["name"],
+                }
+            },
+        }
+        schema = schema_for(IP_ADDRESSES.api_version, IP_ADDRESSES.kind)
+        assert schema is not None, "IPAddress has a schema"
+        obj["metadata"]["managedFields"] = track_update(schema, None, obj, "kube-apiserver", time=now)
+        return obj
+
+    def beside_removal(self, obj: Object) -> Companions:
+        """What goes with an object that is deleted."""
+        if obj["kind"] != "Service":
+            return ALONE
+        return Companions(deleted=tuple((IP_ADDRESSES, address) for address in cluster_ips(obj["spec"])))
 
     def release(self, obj: Object) -> None:
         """The object was deleted."""

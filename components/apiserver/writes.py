@@ -113,7 +113,7 @@ class Writes:
                 if await self.registry.live(resource, context.namespace, name) is not None:
                     raise already_exists(resource.group, resource.plural, name)
                 return stored(storage, encode_object(kept), 0)
-            entry = await self.registry.create(storage, kept)
+            entry = await self.registry.create(storage, kept, allocation.beside)
             allocation.keep()
             return entry
 
@@ -202,14 +202,15 @@ class Writes:
                 return await self._remove(current, as_stored(current.resource, made), old)
             if made == old:
                 return current
-            result = await self.registry.replace(current, as_stored(current.resource, made))
+            kept = as_stored(current.resource, made)
+            result = await self.registry.replace(current, kept, allocation.beside)
             if result is not None:
                 allocation.keep()
             return result
 
     async def _remove(self, current: Stored, last: Object, old: Object) -> Stored | None:
         """Delete an object with the write that took away what kept it."""
-        gone = await self.registry.remove(current)
+        gone = await self.registry.remove(current, self.allocation.beside_removal(old))
         if gone is None:
             return None
         self.allocation.release(old)

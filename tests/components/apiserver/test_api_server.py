@@ -16,6 +16,7 @@ from understudy.components.machinery.errors import ApiError
 from understudy.components.machinery.resources import (
     CONFIG_MAPS,
     EVENTS,
+    IP_ADDRESSES,
     NAMESPACES,
     PODS,
     SERVICE_ACCOUNTS,
@@ -330,5 +331,48 @@ def test_an_address_that_changed_hands_stays_with_its_new_owner() -> None:
         external = {"spec": {"type": "ExternalName", "externalName": "example.com"}}
         await client.patch(SERVICES, last["metadata"]["name"], external, NAMESPACE)
         await client.create(SERVICES, service("heir", clusterIP="10.96.0.77"), NAMESPACE)
+
+    on_stage(play)
+
+
+def test_an_address_is_an_object_that_comes_and_goes_with_its_service() -> None:
+    async def play(stage: Stage) -> None:
+        client = stage.client
+
+        async def addresses() -> dict[str, str]:
+            found = (await client.list(IP_ADDRESSES)).items
+            return {obj["metadata"]["name"]: obj["spec"]["parentRef"]["name"] for obj in found}
+
+        own = {"10.96.0.1": "kubernetes"}
+        assert await addresses() == own
+        await client.create(SERVICES, service("a", clusterIP="10.96.0.77"), NAMESPACE)
+        assert await addresses() == {**own, "10.96.0.77": "a"}
+        with pytest.raises(ApiError) as refused:
+            await client.create(SERVICES, service("a"), NAMESPACE)
+        assert refused.value.reason == "AlreadyExists"
+        external = {"spec": {"type": "ExternalName", "externalName": "example.com"}}
+        await client.patch(SERVICES, "a", external, NAMESPACE)
+        assert await addresses() == own
+        await client.patch(SERVICES, "a", {"spec": {"type": "ClusterIP"}}, NAMESPACE)
+        assert set((await addresses()).values()) == {"kubernetes", "a"}
+        await client.delete(SERVICES, "a", NAMESPACE)
+        assert await addresses() == own
+
+    on_stage(play)
+
+
+def test_an_address_that_somebody_else_has_claimed_is_not_given() -> None:
+    async def play(stage: Stage) -> None:
+        claim = {
+            "metadata": {"name": "10.96.0.77"},
+            "spec": {"parentRef": {"resource": "gateways", "group": "x.io", "name": "g"}},
+        }
+        await stage.client.create(IP_ADDRESSES, claim)
+        for _ in range(2):  # the first attempt must leave nothing behind
+            with pytest.raises(ApiError) as refused:
+                await stage.client.create(SERVICES, service("a", clusterIP="10.96.0.77"), NAMESPACE)
+            assert (refused.value.code, refused.value.reason) == (422, "Invalid")
+        await stage.client.delete(IP_ADDRESSES, "10.96.0.77")
+        await stage.client.create(SERVICES, service("a", clusterIP="10.96.0.77"), NAMESPACE)
 
     on_stage(play)
