@@ -306,6 +306,7 @@ def test_what_another_server_gives_to_a_service_is_taken_here_too() -> None:
         stored["spec"] |= {"clusterIP": "10.96.0.88", "clusterIPs": ["10.96.0.88"]}
         await stage.store.ask(etcd.Put(prefix + b"other", orjson.dumps(stored)))
         await stage.store.ask(etcd.DeleteRange(prefix + b"a"))
+        await stage.store.ask(etcd.DeleteRange(b"/registry/networking.k8s.io/ipaddresses/10.96.0.77"))
         await stage.client.list(SERVICES, NAMESPACE)
         with pytest.raises(ApiError) as refused:
             await stage.client.create(SERVICES, service("b", clusterIP="10.96.0.88"), NAMESPACE)
