@@ -1,0 +1,171 @@
+"""A connection at work: one task that reads, one that writes and alone owns the stream's sending side.
+
+Whoever has something to say only queues it, without waiting, so a cancelled sender cannot cut a frame.
+The reader hands each frame to a synchronous receiver, so no mailbox can hold it up.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+from understudy.actors.dispatch import Timer
+from understudy.actors.world import Nursery, Signal, World
+
+from .framing import ProtocolError
+from .link import Link, LinkLost
+from .protocol import Farewell, Outgoing
+from .session import Session, Stage
+
+log = logging.getLogger("understudy.remote")
+
+FLUSH_SECONDS = 1.0
+"""How long a connection that is closed in order may take to write what waits."""
+
+
+@define(eq=False)
+class Connection:
+    """One stream to another node, from its first byte to its last."""
+
+    world: World
+    link: Link
+    session: Session
+    receive: Callable[["Connection", list[Any]], None]
+    """Called with every frame; the node's during the handshake, then the peer's."""
+    on_tick: Callable[[], None] | None = field(default=None, init=False)
+    """Called as often as signs of life are due."""
+    reason: str = field(default="", init=False)
+    """Why it ended."""
+    outgoing: Outgoing = field(init=False)
+    _signal: Signal = field(init=False)
+    _writing: bool = field(default=False, init=False)
+    _at_once: bool = field(default=True, init=False)
+    """The next urgent frame may be sent without waking the writer: once for every chunk that was read, so
+    that one answer goes at once and many are written together."""
+    _nursery: Nursery | None = field(default=None, init=False)
+    _timer: Timer | None = field(default=None, init=False)
+    _flush_timer: Timer | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.outgoing = self.session.outgoing
+        self._signal = self.world.signal("remote writer")
+
+    def send(self, frame: bytes) -> None:
+        """Queue a frame."""
+        self.outgoing.add(frame)
+        if not self._writing:
+            self._signal.set()
+
+    def send_urgently(self, frame: bytes) -> None:
+        """Queue a frame that somebody waits for: it is written at once when nothing is before it."""
+        outgoing = self.outgoing
+        if self._writing or outgoing or not self._at_once or self.reason:
+            self.send(frame)
+            return
+        self._at_once = False
+        try:
+            sent = self.link.send_now(frame)
+        except LinkLost as error:
+            self.lose(str(error))
+            return
+        self.session.spoke(self.world.monotonic())
+        if sent < len(frame):
+            self.send(frame[sent:])
+
+    def tell(self, target: str, sender: str, message: bytes) -> None:
+        """Queue a message."""
+        self.outgoing.tell(target, sender, message)
+        if not self._writing:
+            self._signal.set()
+
+    def close(self, code: str, text: str) -> None:
+        """Say goodbye, write what waits, and end."""
+        if not self.reason:
+            self.reason = text
+            self.session.goodbye(code, text)
+            self._signal.set()
+            self._flush_timer = self.world.call_later(FLUSH_SECONDS, self._end, "remote flush")
+
+    def lose(self, reason: str) -> None:
+        """End at once."""
+        if not self.reason:
+            self.reason = reason
+        self._end()
+
+    def _end(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel()
+
+    async def run(self) -> None:
+        """Read and write until it ends; `reason` says why."""
+        try:
+            async with self.world.nursery() as self._nursery:
+                self._nursery.start_soon(self._read, name="remote reader")
+                self._nursery.start_soon(self._write, name="remote writer")
+                self._arm()
+                if self.outgoing:
+                    self._signal.set()
+        finally:
+            self._nursery = None
+            self.reason = self.reason or "cancelled"
+            for timer in (self._timer, self._flush_timer):
+                if timer is not None:
+                    timer.cancel()
+            self.link.close()
+
+    def _arm(self) -> None:
+        self._timer = self.world.call_later(self.session.tick_seconds, self._tick, "remote tick")
+
+    def _tick(self) -> None:
+        lost = self.session.tick(self.world.monotonic())
+        if lost is not None:
+            self.lose(lost)
+            return
+        if self.on_tick is not None:
+            self.on_tick()
+        if self.outgoing and not self._writing:
+            self._signal.set()
+        self._arm()
+
+    async def _read(self) -> None:
+        session, link, world = self.session, self.link, self.world
+        try:
+            while session.stage is not Stage.CLOSED:
+                data = await link.receive()
+                if not data:
+                    self.lose("the other side closed the stream")
+                    return
+                self._at_once = True
+                session.feed(data, world.monotonic())
+                while (frame := session.next_frame()) is not None:
+                    self.receive(self, frame)
+        except LinkLost as error:
+            self.lose(str(error))
+        except ProtocolError as error:
+            log.warning("a connection from outside the protocol is closed: %s", error)
+            self.reason = self.reason or f"outside the protocol: {error}"
+            session.goodbye(Farewell.PROTOCOL, str(error))
+            self._signal.set()
+            self._flush_timer = self._flush_timer or world.call_later(
+                FLUSH_SECONDS, self._end, "remote flush"
+            )
+        else:
+            if session.farewell is not None:
+                self.lose(": ".join(session.farewell))
+
+    async def _write(self) -> None:
+        session, outgoing = self.session, self.outgoing
+        try:
+            while True:
+                while not outgoing:
+                    if session.stage is Stage.CLOSED:
+                        self._end()
+                        return
+                    await self._signal.wait()
+                self._writing = True
+                await self.link.send(outgoing.take())
+                self._writing = False
+                session.spoke(self.world.monotonic())
+        except LinkLost as error:
+            self.lose(str(error))
