@@ -9,7 +9,7 @@ store for its revision (batched) and wait until the cache has reached it.
 from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
-from attrs import define, field, frozen
+from attrs import define, field
 
 from understudy.actors import (
     ActorFailed,
@@ -32,6 +32,7 @@ from .cacher import Cache, Change
 from .conversion import STORED_AS
 from .encoding import PREFIX, Stored, encode_object, object_store_key, stored, stored_object
 from .event_leases import EventLeases
+from .transactions import ALONE, Companions, check_companions, guarded
 
 STORE_TIMEOUT_SECONDS = 10.0
 """How long one request to the store may take."""
@@ -50,26 +51,6 @@ CREATE_BATCH = 64
 
 WATCH_CAPACITY = 1024
 """Batches of the store's watch that may wait for the cache."""
-
-
-@frozen
-class Companions:
-    """Cluster-scoped objects that come and go in the same transaction as another one."""
-
-    created: tuple[Object, ...] = ()
-    deleted: tuple[tuple[Resource, str], ...] = ()
-    """Resource and name; it does not matter if one is gone already."""
-
-
-ALONE = Companions()
-
-
-class CompanionExists(Exception):
-    """An object that was to be created beside another one exists already."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(", ".join(names))
-        self.names = tuple(names)
 
 
 _REVISION = etcd.Range(PREFIX, count_only=True)
@@ -189,7 +170,8 @@ class Registry:
         reply = await self.store.ask(etcd.Range(PREFIX, etcd.prefix_end(PREFIX)), STORE_TIMEOUT_SECONDS)
         self._own_writes.clear()
         there: set[tuple[Cache, tuple[str, str]]] = set()
-        for kv in reply.kvs:
+        # In the order in which they were written, which is the order that watchers are promised.
+        for kv in sorted(reply.kvs, key=lambda kv: kv.mod_revision):
             cache = self._cache_of_key(kv.key)
             if cache is None:
                 continue
@@ -308,7 +290,7 @@ class Registry:
         key = object_store_key(resource, namespace, name)
         reply = await self._write(resource, etcd.Compare(key, "create", "=", 0), data, beside)
         if not reply.succeeded:
-            _check_companions(beside, reply, there=False)
+            check_companions(beside, reply, there=False)
             raise already_exists(resource.group, resource.plural, name)
         return self._written(key, stored_object(resource, obj, data, reply.revision))
 
@@ -318,7 +300,7 @@ class Registry:
         """Put an object where the comparison holds; under a lease if it is not kept for good."""
         if resource != EVENTS:
             put = etcd.Put(compare.key, data)
-            return await self._commit(_with_companions(compare, put, beside))
+            return await self._commit(guarded(compare, put, beside))
         for _ in range(LEASE_ATTEMPTS_MAX):
             lease = await self.leases.current()
             try:
@@ -363,7 +345,7 @@ class Registry:
         compare = etcd.Compare(key, "mod", "=", current.revision)
         reply = await self._write(current.resource, compare, data, beside)
         if not reply.succeeded:
-            _check_companions(beside, reply, there=True, revision=current.revision)
+            check_companions(beside, reply, there=True, revision=current.revision)
             return None
         return self._written(key, stored_object(current.resource, obj, data, reply.revision))
 
@@ -377,7 +359,7 @@ class Registry:
         """Delete exactly `current`; its last state, at the deletion's revision, or None if it had changed."""
         key = object_store_key(current.resource, current.namespace, current.name)
         compare = etcd.Compare(key, "mod", "=", current.revision)
-        reply = await self._commit(_with_companions(compare, etcd.DeleteRange(key), beside))
+        reply = await self._commit(guarded(compare, etcd.DeleteRange(key), beside))
         return _at(current, reply.revision) if reply.succeeded else None
 
     async def live(self, resource: Resource, namespace: str, name: str) -> Stored | None:
@@ -424,42 +406,6 @@ class Registry:
             name,
             "the object has been modified; please apply your changes to the latest version and try again",
         )
-
-
-def _with_companions(compare: etcd.Compare, operation: etcd.Operation, beside: Companions) -> etcd.Txn:
-    """A guarded operation on an object, and what is done beside it; else a look at the object."""
-    if beside is ALONE:
-        return etcd.Txn((compare,), (operation,), ())
-    compares, operations = [compare], [operation]
-    for obj in beside.created:
-        key = _companion_key(obj)
-        compares.append(etcd.Compare(key, "create", "=", 0))
-        operations.append(etcd.Put(key, encode_object(obj)))
-    operations += [
-        etcd.DeleteRange(object_store_key(resource, "", name)) for resource, name in beside.deleted
-    ]
-    return etcd.Txn(tuple(compares), tuple(operations), (etcd.Range(compare.key),))
-
-
-def _companion_key(obj: Object) -> bytes:
-    resource = for_kind(obj["apiVersion"], obj["kind"])
-    assert resource is not None and not resource.namespaced, obj["kind"]
-    return object_store_key(resource, "", obj["metadata"]["name"])
-
-
-def _check_companions(
-    beside: Companions, reply: etcd.TxnReply, *, there: bool, revision: int | None = None
-) -> None:
-    """Raise CompanionExists if it was a companion that kept a write from being stored."""
-    if not beside.created:
-        return
-    found = reply.responses[0]
-    assert isinstance(found, etcd.RangeReply), found
-    as_expected = bool(found.kvs) is there and (
-        revision is None or (there and found.kvs[0].mod_revision == revision)
-    )
-    if as_expected:
-        raise CompanionExists([obj["metadata"]["name"] for obj in beside.created])
 
 
 def _same_content(one: bytes, other: bytes) -> bool:

@@ -21,7 +21,7 @@ from understudy.components.machinery.validation.services import validate_cluster
 
 from .allocators import ServiceAllocators, Unallocatable, cluster_ips, node_ports
 from .cacher import Cache, Interest, Seen
-from .registry import ALONE, CompanionExists, Companions
+from .transactions import ALONE, CompanionExists, Companions
 
 
 @define
