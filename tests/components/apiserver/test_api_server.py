@@ -377,3 +377,43 @@ def test_an_address_that_somebody_else_has_claimed_is_not_given() -> None:
         await stage.client.create(SERVICES, service("a", clusterIP="10.96.0.77"), NAMESPACE)
 
     on_stage(play)
+
+
+def test_after_a_gap_that_the_store_has_forgotten_watchers_get_the_difference() -> None:
+    async def main(world: SimWorld) -> None:
+        async with ActorSystem.open(world) as system:
+            keep_store = memory_store()
+            store: Ref[etcd.Storage] = system.spawn(keep_store, "etcd")
+            network = system.spawn(FakePodNetwork, "network")
+            server = system.spawn(
+                lambda: ApiServer(store, ApiServerOptions(), lambda node: system.ref(f"/{node}"), network),
+                "api",
+            )
+            client = Client(ActorTransport(system, server, ADMINISTRATOR), "test", world)
+            for name in ("changed", "deleted", "kept"):
+                await client.create(CONFIG_MAPS, config_map(name, x="1"), NAMESPACE)
+            version = (await client.list(CONFIG_MAPS, NAMESPACE)).resource_version
+            prefix = f"/registry/configmaps/{NAMESPACE}/".encode()
+            async with client.watch(CONFIG_MAPS, NAMESPACE, resource_version=version) as events:
+                await system.stop(store)
+                system.spawn(keep_store, "etcd")
+                # Before the server is back, somebody else writes, and the store forgets how it came about.
+                changed = (await store.ask(etcd.Range(prefix + b"changed"))).kvs[0].value
+                await store.ask(etcd.Put(prefix + b"changed", changed.replace(b'"x":"1"', b'"x":"2"')))
+                await store.ask(etcd.DeleteRange(prefix + b"deleted"))
+                new = changed.replace(b'"name":"changed"', b'"name":"new"')
+                revision = (await store.ask(etcd.Put(prefix + b"new", new))).revision
+                await store.ask(etcd.Compact(revision))
+                seen = []
+                with world.deadline(30.0):
+                    async for event in events:
+                        seen.append((event.type, event.object["metadata"]["name"]))
+                        if len(seen) == 3:
+                            break
+            assert seen == [("MODIFIED", "changed"), ("ADDED", "new"), ("DELETED", "deleted")]
+            found = (await client.list(CONFIG_MAPS, NAMESPACE)).items
+            assert [obj["metadata"]["name"] for obj in found] == ["changed", "kept", "new"]
+            made = await client.create(CONFIG_MAPS, config_map("later"), NAMESPACE)
+            assert int(made["metadata"]["resourceVersion"]) > revision
+
+    SimWorld(seed=3).run(main)
