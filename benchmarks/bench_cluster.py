@@ -26,6 +26,9 @@ from load import Connection, rate, request, tls_context
 from rows import Row, compared, report
 
 PEER = "kube-apiserver 1.36"
+# As installed: with compiled bytecode, which some build environments switch off.
+ENVIRONMENT = {**os.environ, "PYTHONSAFEPATH": "1"}
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
 GET_PEER = {1: 1240.0, 8: 3430.0, 32: 3950.0}
 CREATE_PEER = {1: 690.0, 8: 1540.0, 32: 2120.0}
 LIST_PEER = 42.0
@@ -42,7 +45,7 @@ def running(nodes: int, folder: Path) -> Iterator[tuple[subprocess.Popen[str], P
         [sys.executable, "-m", "understudy", "up", *options],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONSAFEPATH": "1"},
+        env=ENVIRONMENT,
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -178,11 +181,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         starts = []
-        for _ in range(3):
+        with running(0, folder):
+            pass  # writes what bytecode is missing
+        for _ in range(5):
             with running(3, folder) as (process, kubeconfig, ready):
                 starts.append((ready, trio.run(first_pod, kubeconfig)))
-        ready, first = min(starts)
-        row = compared("process start to ready, 3 nodes", ready, "s", PEER, 2.5, less_is_better=True)
+        ready, first = sorted(starts)[len(starts) // 2]
+        row = compared(
+            "process start to ready, 3 nodes, median of 5", ready, "s", PEER, 2.5, less_is_better=True
+        )
         rows.append(Row(**{**_fields(row), "reach": "<= 1 s", "met": ready <= 1.0}))
         row = compared("ready to first pod Running", first, "s", PEER, 8.1 - 2.5, less_is_better=True)
         rows.append(Row(**{**_fields(row), "reach": "<= 1 s", "met": first <= 1.0}))
