@@ -152,6 +152,7 @@ class Patches:
                 subresource=info.subresource,
                 convert=converter(resource),
             )
+            merged, _ = conform(schema, merged)  # a configuration may hold nulls
             check_identity(context, merged)
             if current is None:
                 merged["metadata"].pop("resourceVersion", None)

@@ -93,14 +93,14 @@ def normalise(obj: Object, message: str) -> None:
                 del obj[key]
             elif child:
                 for item in value:
-                    if item is not None:
+                    if isinstance(item, dict):
                         normalise(item, child)
         elif letter == "M":
             if not value:
                 del obj[key]
             elif child:
                 for item in value.values():
-                    if item is not None:
+                    if isinstance(item, dict):
                         normalise(item, child)
         elif letter == "Q":
             if not value:

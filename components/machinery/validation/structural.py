@@ -62,6 +62,8 @@ def validate_schema(schema: Object, path: str) -> Findings:
 
 def _values(schema: Object, path: str) -> Findings:
     """What must hold of any schema, structural or not."""
+    if not isinstance(schema, dict):  # `items` and the like may be of several types
+        return [invalid(path, schema, "must be a schema")]
     found: Findings = []
     kind = schema.get("type")
     if kind and kind not in _TYPES:

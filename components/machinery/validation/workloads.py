@@ -227,10 +227,12 @@ def _replicas_within(new: Object, counts: tuple[str, ...]) -> Findings:
     total = status.get("replicas", 0)
     for field in ("updatedReplicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"):
         if field in counts and status.get(field, 0) > total:
-            found.append(invalid(f"status.{field}", status[field], "cannot be greater than status.replicas"))
+            found.append(
+                invalid(f"status.{field}", status.get(field, 0), "cannot be greater than status.replicas")
+            )
     if status.get("availableReplicas", 0) > status.get("readyReplicas", 0):
         detail = "cannot be greater than readyReplicas"
-        found.append(invalid("status.availableReplicas", status["availableReplicas"], detail))
+        found.append(invalid("status.availableReplicas", status.get("availableReplicas", 0), detail))
     return found
 
 
