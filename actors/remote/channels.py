@@ -30,7 +30,7 @@ class _FarWriter(WriterState):
 
     def grant(self, credits: int) -> None:
         assert self.peer is not None
-        self.peer.send(pack(Kind.GRANT, self.number, credits))
+        self.peer.say(pack(Kind.GRANT, self.number, credits))
 
 
 @define(eq=False)
@@ -46,7 +46,7 @@ class RemoteWriter(ChannelWriter[Any]):
         if not core.writer.ended:
             core.end_writer()
             self._peer.channels.drop_import(self._there)
-            self._peer.send(
+            self._peer.say(
                 pack(
                     Kind.FINISH,
                     self._there,
@@ -58,7 +58,7 @@ class RemoteWriter(ChannelWriter[Any]):
     def _transmit(self, item: Any) -> None:
         data = self._peer.encode(item)
         sequence = self._core.writer.next_sequence()
-        self._peer.send(pack(Kind.ITEM, self._there, sequence, data))
+        self._peer.say(pack(Kind.ITEM, self._there, sequence, data))
 
 
 @define(eq=False)
@@ -103,7 +103,7 @@ class Channels:
 
     def _reader_gone(self, number: int) -> None:
         if self._exports.pop(number, None) is not None:
-            self.peer.send(pack(Kind.STOP, number))
+            self.peer.say(pack(Kind.STOP, number))
 
     def _exported(self, frame: list[Any]) -> Core | None:
         number: int = frame[1]
@@ -116,6 +116,7 @@ class Channels:
         """ITEM"""
         core = self._exported(frame)
         if core is None:
+            self.peer.say(pack(Kind.STOP, frame[1]))
             return
         reader, sequence = core.reader, frame[2]
         if sequence != reader.received + 1 + len(reader.early) or sequence in reader.early:
@@ -137,7 +138,7 @@ class Channels:
         _, number, sent, data = frame[:4]
         if sent != core.reader.received:
             raise ProtocolError(f"FINISH: channel {number} ends at {sent} after {core.reader.received}")
-        error = None if data is None else self.peer.decode_error(data)
+        error = None if data is None else self.peer.decode_error(data, core.label)
         del self._exports[number]
         core.finish(sent, error)
 

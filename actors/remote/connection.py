@@ -39,7 +39,8 @@ class Connection:
     """Why it ended."""
     outgoing: Outgoing = field(init=False)
     _signal: Signal = field(init=False)
-    _writing: bool = field(default=False, init=False)
+    _writing: bool = field(default=True, init=False)
+    """The writer will look again by itself. So it is until the link is open."""
     _at_once: bool = field(default=True, init=False)
     """The next urgent frame may be sent without waking the writer: once for every chunk that was read, so
     that one answer goes at once and many are written together."""
@@ -54,6 +55,10 @@ class Connection:
     def send(self, frame: bytes) -> None:
         """Queue a frame."""
         self.outgoing.add(frame)
+        self.flush()
+
+    def flush(self) -> None:
+        """Have written what waits."""
         if not self._writing:
             self._signal.set()
 
@@ -76,8 +81,7 @@ class Connection:
     def tell(self, target: str, sender: str, message: bytes) -> None:
         """Queue a message."""
         self.outgoing.tell(target, sender, message)
-        if not self._writing:
-            self._signal.set()
+        self.flush()
 
     def close(self, code: str, text: str) -> None:
         """Say goodbye, write what waits, and end."""
@@ -102,10 +106,7 @@ class Connection:
         try:
             async with self.world.nursery() as self._nursery:
                 self._nursery.start_soon(self._read, name="remote reader")
-                self._nursery.start_soon(self._write, name="remote writer")
                 self._arm()
-                if self.outgoing:
-                    self._signal.set()
         finally:
             self._nursery = None
             self.reason = self.reason or "cancelled"
@@ -124,13 +125,17 @@ class Connection:
             return
         if self.on_tick is not None:
             self.on_tick()
-        if self.outgoing and not self._writing:
-            self._signal.set()
+        if self.outgoing:
+            self.flush()
         self._arm()
 
     async def _read(self) -> None:
         session, link, world = self.session, self.link, self.world
         try:
+            await link.open()
+            self._writing = False
+            assert self._nursery is not None
+            self._nursery.start_soon(self._write, name="remote writer")
             while session.stage is not Stage.CLOSED:
                 data = await link.receive()
                 if not data:

@@ -111,7 +111,7 @@ class Target:
         if connection == peer.connections:
             credits = self.window.finish()
             if credits:
-                peer.send(pack(Kind.CREDIT, self.name, credits))
+                peer.say(pack(Kind.CREDIT, self.name, credits))
         if self._waiting:
             self.pump()
 
@@ -179,7 +179,7 @@ class _Asked(Reply):
         if self.connection == inbound.peer.connections:
             inbound.open.pop(self.number, None)
             target.window.answered()
-            inbound.peer.send_urgently(frame)
+            inbound.peer.say_urgently(frame)
         target.pump()
 
     def abandon(self) -> None:
@@ -336,7 +336,7 @@ class Inbound:
 
     def _acknowledge(self, stream: int, inbox: Inbox) -> None:
         inbox.acknowledged = inbox.done
-        self.peer.send(pack(Kind.ACK, stream, inbox.done))
+        self.peer.say(pack(Kind.ACK, stream, inbox.done))
 
     def end(self, frame: list[Any]) -> None:
         """END: the stream's sender is done with it."""
@@ -347,7 +347,7 @@ class Inbound:
         for target in list(self._targets.values()):
             credits = target.window.flush()
             if credits:
-                self.peer.send(pack(Kind.CREDIT, target.name, credits))
+                self.peer.say(pack(Kind.CREDIT, target.name, credits))
         for stream, inbox in list(self.inboxes.items()):
             if inbox.done > inbox.acknowledged:
                 self._acknowledge(stream, inbox)

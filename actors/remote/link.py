@@ -15,7 +15,14 @@ class Link(Protocol):
     """A byte stream. One task reads, one task writes."""
 
     certificate_names: frozenset[str] | None
-    """The names in the other side's certificate; None without TLS."""
+    """The names in the other side's certificate, once the link is open; None without TLS."""
+
+    async def open(self) -> None:
+        """Whatever comes before the first byte: a TLS handshake.
+
+        Raises:
+            LinkLost: it failed.
+        """
 
     def send_now(self, data: bytes) -> int:
         """Send as much as can be sent without waiting; returns how many bytes that was.

@@ -48,14 +48,14 @@ class Watching:
             self._last += 1
             self._numbers[key] = self._last
             self._watchers[self._last] = (watcher, target.path)
-            peer.send(pack(Kind.WATCH, self._last, name))
+            peer.say(pack(Kind.WATCH, self._last, name))
 
     def unwatch(self, watcher: Incarnation, path: str) -> None:
         """Undo `watch`."""
         number = self._numbers.pop((watcher.cell.path, watcher.number, path), None)
         if number is not None:
             del self._watchers[number]
-            self.peer.send(pack(Kind.UNWATCH, number))
+            self.peer.say(pack(Kind.UNWATCH, number))
 
     def down(self, frame: list[Any]) -> None:
         """DOWN: it may have crossed an UNWATCH."""
@@ -128,7 +128,7 @@ class Watched:
         if key in self._paths or count >= WATCHES_MAX:
             raise ProtocolError(f"WATCH: number {number} is in use, or {count} are too many")
         if pin is not None and not peer.system.is_alive(Ref(path, peer.system, pin)):
-            peer.send(pack(Kind.DOWN, number, pin, None, True))
+            peer.say(pack(Kind.DOWN, number, pin, None, True))
             return
         self._counts[peer] = count + 1
         self._paths[key] = path
@@ -160,7 +160,7 @@ class Watched:
             peer, number = key
             final = notice.final or pin == notice.incarnation
             if pin is None or final:
-                peer.send(pack(Kind.DOWN, number, notice.incarnation, notice.reason, final))
+                peer.say(pack(Kind.DOWN, number, notice.incarnation, notice.reason, final))
             if final:
                 self._remove(key)
 
