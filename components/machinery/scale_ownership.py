@@ -43,9 +43,8 @@ def object_owners(
         path = _path(replicas_paths, ownership.api_version)
         if path is None:
             continue  # a version that is not served any more
-        if not field_set.intersection(ownership.fields, path):
-            owners[identity] = ownership
-        elif now.pop(identity._replace(api_version=""), None) is not None:
+        apart = not field_set.intersection(ownership.fields, path)
+        if apart or now.pop(identity._replace(api_version=""), None) is not None:
             owners[identity] = ownership
         elif fields := field_set.difference(ownership.fields, path):
             owners[identity] = Ownership(fields, ownership.api_version, ownership.time)
