@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +234,7 @@ def _short(value: Any) -> str:
 # -- bodies
 
 
-def _sent(body: Any) -> bytes:
+def sent_body(body: Any) -> bytes:
     if body is None:
         return b""
     if isinstance(body, dict) and set(body) == {"$raw"}:
@@ -287,18 +287,8 @@ class Stage:
 
     async def play(self, scenario: Scenario, number: int) -> dict[str, list[str]]:
         """The differences of each exchange that was not as recorded."""
-        namespace = _namespace(number)
-        self.bindings = Bindings({"ns": namespace})
+        await self.set(number)
         found: dict[str, list[str]] = {}
-        for path, obj in (
-            ("/api/v1/namespaces", {"kind": "Namespace", "metadata": {"name": namespace}}),
-            (
-                f"/api/v1/namespaces/{namespace}/serviceaccounts",
-                {"kind": "ServiceAccount", "metadata": {"name": "default"}},
-            ),
-        ):
-            made = await self._ask("POST", path, body=_sent({"apiVersion": "v1", **obj}))
-            assert made.status in (201, 409), made.body
         try:
             for exchange in scenario.exchanges:
                 differences = await self._exchange(exchange)
@@ -309,11 +299,30 @@ class Stage:
                 reader.cancel()
             self._open.clear()
             self._unread.clear()
-        for path in (*map(self.bindings.fill, scenario.cleanup), f"/api/v1/namespaces/{namespace}"):
-            await self._ask("DELETE", path, (("gracePeriodSeconds", "0"),))
+        await self.strike(scenario)
         return found
 
-    async def _ask(
+    async def set(self, number: int) -> None:
+        """Make the namespace and service account that every scenario starts with."""
+        namespace = namespace_of(number)
+        self.bindings = Bindings({"ns": namespace}, self.world.now_text())
+        for path, obj in (
+            ("/api/v1/namespaces", {"kind": "Namespace", "metadata": {"name": namespace}}),
+            (
+                f"/api/v1/namespaces/{namespace}/serviceaccounts",
+                {"kind": "ServiceAccount", "metadata": {"name": "default"}},
+            ),
+        ):
+            made = await self.ask("POST", path, body=sent_body({"apiVersion": "v1", **obj}))
+            assert made.status in (201, 409), made.body
+
+    async def strike(self, scenario: Scenario) -> None:
+        """Delete what the scenario has made."""
+        namespace = self.bindings.bound["ns"]
+        for path in (*map(self.bindings.fill, scenario.cleanup), f"/api/v1/namespaces/{namespace}"):
+            await self.ask("DELETE", path, (("gracePeriodSeconds", "0"),))
+
+    async def ask(
         self,
         method: str,
         path: str,
@@ -349,29 +358,29 @@ class Stage:
         give_up = self.world.monotonic() + exchange.get("retry", 0)
         while True:
             bound = dict(self.bindings.bound)
-            differences = self._compare(expected, *await self._answered(exchange))
+            differences = self._compare(expected, *await self.answered(exchange))
             if not differences or self.world.monotonic() >= give_up:
                 return differences
             self.bindings.bound = bound
             await self.world.sleep(0.1)
 
-    async def _answered(self, exchange: dict[str, Any]) -> tuple[ApiResponse, Any]:
+    async def answered(self, exchange: dict[str, Any]) -> tuple[ApiResponse, Any]:
         request, stream = exchange["request"], exchange.get("stream")
         fill = self.bindings.fill
         arguments: dict[str, Any] = {
             "query": tuple((key, fill(value)) for key, value in request.get("query", ())),
             "headers": fill(request.get("headers", {})),
-            "body": _sent(fill(request.get("body"))),
+            "body": sent_body(fill(request.get("body"))),
             "auth": fill(exchange.get("auth") or ""),
         }
         method, path = request["method"], fill(request["path"])
         if not stream and not exchange.get("watch"):
-            answer = await self._ask(method, path, **arguments)
+            answer = await self.ask(method, path, **arguments)
             body = b"" if method == "HEAD" else answer.body  # which the transport leaves away
             return answer, _received(body, answer.header("content-type") or "")
         identifier = stream["id"] if stream else "watch"
         writer, self._open[identifier] = self.system.own_channel(f"{method} {path}", STREAM_CAPACITY)
-        answer = await self._ask(method, path, stream=writer, **arguments)
+        answer = await self.ask(method, path, stream=writer, **arguments)
         if not answer.streaming:
             writer.close()
             self._open.pop(identifier).cancel()
@@ -410,7 +419,7 @@ class Stage:
         return found + self.bindings.differences(expected["body"], body)
 
 
-def _namespace(number: int) -> str:
+def namespace_of(number: int) -> str:
     letters = "".join(chr(ord("a") + number // 26**place % 26) for place in reversed(range(9)))
     return f"g{letters}"
 
@@ -419,6 +428,21 @@ def replay(facts_dir: Path, text: str = "") -> dict[str, dict[str, list[str]]]:
     """What differs, by scenario and exchange, for every scenario whose identifier holds `text`."""
     wanted = [scenario for scenario in scenarios(facts_dir) if text in scenario.identifier]
     results: dict[str, dict[str, list[str]]] = {}
+
+    async def main(stage: Stage) -> None:
+        waited = False
+        for number, scenario in enumerate(wanted):
+            if scenario.needs_compaction and not waited:
+                await stage.world.sleep(COMPACTED_AFTER_SECONDS)
+                waited = True
+            results[scenario.identifier] = await stage.play(scenario, number)
+
+    on_stage(main)
+    return results
+
+
+def on_stage(play: Callable[[Stage], Awaitable[None]]) -> None:
+    """Run a play on a fresh server in virtual time."""
 
     async def main(world: SimWorld) -> None:
         async with ActorSystem.open(world) as system:
@@ -430,16 +454,9 @@ def replay(facts_dir: Path, text: str = "") -> dict[str, dict[str, list[str]]]:
                 ),
                 "kube-apiserver",
             )
-            stage = Stage(world, system, server)
-            waited = False
-            for number, scenario in enumerate(wanted):
-                if scenario.needs_compaction and not waited:
-                    await world.sleep(COMPACTED_AFTER_SECONDS)
-                    waited = True
-                results[scenario.identifier] = await stage.play(scenario, number)
+            await play(Stage(world, system, server))
 
     SimWorld(seed=1).run(main)
-    return results
 
 
 def main(arguments: list[str]) -> None:

@@ -1,6 +1,9 @@
 """A registry on a store in memory, in a simulated world: what the parts of the API server stand on."""
 
+import importlib.util
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -106,3 +109,14 @@ def perform() -> Perform:
         return SimWorld(seed=1).run(body)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def replaying() -> ModuleType:
+    """The module tests/golden/replaying.py, which is no test and belongs to no package."""
+    path = Path(__file__).resolve().parents[2] / "golden" / "replaying.py"
+    spec = importlib.util.spec_from_file_location("golden_replaying", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

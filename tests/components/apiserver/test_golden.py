@@ -4,24 +4,14 @@
 passes without being named is to be added (run `python tests/golden/replaying.py --write`).
 """
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 MUST_PASS = Path(__file__).with_name("golden_pass.txt")
 
 
-def _replaying() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "golden" / "replaying.py"
-    spec = importlib.util.spec_from_file_location("golden_replaying", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_recorded_scenarios_pass_and_no_fewer_than_before(facts_dir: Path) -> None:
-    results = _replaying().replay(facts_dir)
+def test_recorded_scenarios_pass_and_no_fewer_than_before(facts_dir: Path, replaying: ModuleType) -> None:
+    results = replaying.replay(facts_dir)
     named = set(MUST_PASS.read_text().split())
     assert named <= set(results), f"no such scenario: {sorted(named - set(results))}"
     failed = {name: results[name] for name in sorted(named) if results[name]}
@@ -30,8 +20,8 @@ def test_recorded_scenarios_pass_and_no_fewer_than_before(facts_dir: Path) -> No
     assert passing == named, f"pass, but are not in {MUST_PASS.name}: {sorted(passing - named)}"
 
 
-def test_a_replayer_notices_what_differs() -> None:
-    bindings = _replaying().Bindings({})
+def test_a_replayer_notices_what_differs(replaying: ModuleType) -> None:
+    bindings = replaying.Bindings({})
     recorded = {"metadata": {"uid": "{{uid:1}}", "resourceVersion": "{{rv:1}}"}, "owner": "{{uid:1}}", "n": 1}
     uid, other = "0" * 8 + "-0000" * 3 + "-" + "0" * 12, "1" * 8 + "-0000" * 3 + "-" + "0" * 12
     answer = {"metadata": {"uid": uid, "resourceVersion": "7"}, "owner": uid, "n": 1}
