@@ -69,8 +69,8 @@ class SimLink:
     """One end of a simulated stream."""
 
     certificate_names: frozenset[str] | None
-    _out: _Pipe
-    _in: _Pipe
+    _outward: _Pipe
+    _inward: _Pipe
     _random: Random
     _closed: bool = field(default=False, init=False)
 
@@ -80,44 +80,44 @@ class SimLink:
     def _check(self) -> None:
         if self._closed:
             raise LinkLost("closed here")
-        if self._out.broken:
-            raise LinkLost(self._out.broken)
+        if self._outward.broken:
+            raise LinkLost(self._outward.broken)
 
     def send_now(self, data: bytes) -> int:
         """A part of it, as a full socket buffer would have it."""
         self._check()
         size = self._random.randint(0, len(data))
-        self._out.write(data[:size])
+        self._outward.write(data[:size])
         return size
 
     async def send(self, data: bytes) -> None:
         """All of it, in two pieces with a wait between: whoever is cancelled there leaves half a frame."""
         self._check()
         half = len(data) // 2
-        self._out.write(data[:half])
-        await self._out.world.sleep(0.0, "simulated send")
+        self._outward.write(data[:half])
+        await self._outward.world.sleep(0.0, "simulated send")
         self._check()
-        self._out.write(data[half:])
+        self._outward.write(data[half:])
 
     async def receive(self) -> bytes:
         """The next chunk."""
-        while not self._in.arrived:
+        while not self._inward.arrived:
             if self._closed:
                 raise LinkLost("closed here")
-            if self._in.broken == "closed":
+            if self._inward.broken == "closed":
                 return b""
-            if self._in.broken:
-                raise LinkLost(self._in.broken)
-            await self._in.readable.wait()
-        return self._in.arrived.popleft()
+            if self._inward.broken:
+                raise LinkLost(self._inward.broken)
+            await self._inward.readable.wait()
+        return self._inward.arrived.popleft()
 
     def close(self) -> None:
         """Both directions end."""
         if not self._closed:
             self._closed = True
-            if not self._out.broken:
-                self._out.end()
-            self._in.readable.set()
+            if not self._outward.broken:
+                self._outward.end()
+            self._inward.readable.set()
 
 
 @define(eq=False)

@@ -100,7 +100,9 @@ class ReliableRef(Generic[P]):
             progress.set()
 
     def _end_when_done(self) -> None:
-        if self._closed and not self.unfinished and self._peer.streams.senders.pop(self._number, None):
+        if not self._closed or self.unfinished:
+            return
+        if self._peer.streams.senders.pop(self._number, None) is not None:
             self._peer.say(pack(Kind.END, self._number))
 
 
