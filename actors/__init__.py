@@ -1,9 +1,10 @@
 """The actor runtime: lifecycle, supervision, death watch, ask, timers, dispatch and worlds.
 
 - `world`: the only way to time, randomness, ids and child tasks; `real` and `sim` implement it
-- `dispatch`: every wake-up goes through here; `schedule` says in simulation which goes next
+- `dispatch`: every wake-up goes through here; `schedule` says in simulation which goes next; `_trio`: Trio's
+  private names
 - `actor`: what an actor author writes; `ref`: the only way to an actor
-- `cell`: one actor's life; `supervision`: what follows a crash
+- `cell`: one actor's life; `incarnation`: what it owns until it restarts; `supervision`: after a crash
 - `channels`: bounded streams between actors
 - `system`: who is alive, how messages travel, how everything ends
 """
@@ -24,13 +25,17 @@ from .ref import Ref as Ref
 from .ref import Unhandled as Unhandled
 from .schedule import Deviations as Deviations
 from .schedule import Fifo as Fifo
+from .schedule import Schedule as Schedule
 from .schedule import Shuffled as Shuffled
 from .sim import SimulationDeadlock as SimulationDeadlock
+from .sim import SimulationTooLong as SimulationTooLong
 from .sim import SimWorld as SimWorld
+from .sim import UnscheduledStep as UnscheduledStep
 from .supervision import PERMANENT as PERMANENT
 from .supervision import TEMPORARY as TEMPORARY
 from .supervision import TRANSIENT as TRANSIENT
 from .supervision import Restart as Restart
+from .supervision import RestartIntensityExceeded as RestartIntensityExceeded
 from .supervision import Supervision as Supervision
 from .system import LOCAL as LOCAL
 from .system import ActorSystem as ActorSystem

@@ -128,6 +128,8 @@ class SimDispatcher(Dispatcher):
         return self.clock.seconds
 
     def wake(self, waiter: Waiter, outcome: Outcome[Any] | None = None) -> None:
+        if self.closed:
+            return
         assert not waiter.woken, f"{waiter.label} is woken twice"
         waiter.woken = True
         self._ready.append(_Resume(self, waiter, outcome, waiter.label))
@@ -176,6 +178,13 @@ class SimDispatcher(Dispatcher):
             if isinstance(turn, _Resume):
                 turn.fire()
         self._ready.clear()
+        # A shielded wait hears of no cancellation, and nobody is left to wake it.
+        for waiter in list(self._parked):
+            assert waiter.task is not None
+            waiter.woken = True
+            over = SimulationOver(f"{waiter.label} waits at the end of its simulation")
+            trio.lowlevel.reschedule(waiter.task, Error(over))
+        self._parked.clear()
 
     def note(self, kind: str, what: str) -> None:
         self._notes.append(f"{kind}\0{what}\n")

@@ -6,7 +6,7 @@ Everything here is a state machine or plain data: nothing waits, and nothing kno
 - `envelope`: a message on its way
 - `mailbox`: bounded, with a lane for system messages and a named overflow policy
 - `channel`: the two ends of a bounded, numbered, credit-controlled stream
-- `codec`: messages to msgpack and back
+- `codec`: messages to msgpack and back; `structure`: what was decoded, checked against annotations
 """
 
 from .channel import ChannelClosed as ChannelClosed

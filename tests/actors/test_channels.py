@@ -1,0 +1,301 @@
+"""Channels between actors, on one host and across hosts, whichever end goes first."""
+
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from understudy.actors import (
+    Actor,
+    ActorFailed,
+    ActorStopped,
+    ActorSystem,
+    ChannelReader,
+    ChannelWriter,
+    EndOfChannel,
+    Fifo,
+    Ref,
+    Shuffled,
+    SimWorld,
+    Supervision,
+    World,
+    handles,
+)
+from understudy.mailbox import ChannelClosed, ChannelFull, CodecError, Message, Request, message
+
+
+class Writing:
+    """Protocol of the actors that write."""
+
+
+@message("test.channels.take")
+@frozen
+class Take(Request[Writing, None]):
+    writer: ChannelWriter[Any]
+
+
+@message("test.channels.write")
+@frozen
+class Write(Request[Writing, None]):
+    items: tuple[Any, ...]
+    close: bool = False
+
+
+@message("test.channels.pass_on")
+@frozen
+class PassOn(Request[Writing, None]):
+    to: Ref[Writing]
+
+
+@message("test.channels.fail")
+@frozen
+class Fail(Message[Writing]):
+    pass
+
+
+class Writer(Actor[Writing]):
+    """Holds a channel's writing end and does what it is told with it."""
+
+    adopts = True
+
+    @handles(Take)
+    def take(self, take: Take) -> None:
+        self.writer = take.writer
+        if self.adopts:
+            self.context.adopt(take.writer)
+
+    @handles(Write)
+    async def write(self, write: Write) -> None:
+        for item in write.items:
+            await self.writer.send(item)
+        if write.close:
+            self.writer.close()
+
+    @handles(PassOn)
+    async def pass_on(self, pass_on: PassOn) -> None:
+        await pass_on.to.ask(Take(self.writer))
+
+    @handles(Fail)
+    def fail(self, _: Fail) -> None:
+        raise RuntimeError("fail")
+
+
+class Mover(Writer):
+    adopts = False
+
+
+@pytest.fixture(params=["here", "there"])
+def host(request: pytest.FixtureRequest) -> str:
+    """Where the writer is; the reader is always here."""
+    return "local" if request.param == "here" else "there"
+
+
+def simulate(scenario: Any, schedule: Any = None) -> Any:
+    async def main(world: World) -> Any:
+        async with ActorSystem.open(world) as system:
+            return await scenario(world, system)
+
+    return SimWorld(seed=5, schedule=schedule or Fifo()).run(main)
+
+
+def test_a_writer_that_dies_is_heard_after_its_items(host: str) -> None:
+    async def scenario(world: World, system: ActorSystem) -> None:
+        ref = system.spawn(Writer, "writer", host=host)
+        writer, reader = system.channel("numbers", 8)
+        await ref.ask(Take(writer))
+        await ref.ask(Write((1, 2)))
+        ref.tell(Fail())
+        await world.sleep(1.0)
+        assert await reader.receive() == 1
+        assert await reader.receive() == 2
+        with pytest.raises(ActorStopped):
+            await reader.receive()
+        with pytest.raises(ActorStopped):
+            await reader.receive()
+
+    simulate(scenario)
+
+
+def test_a_reader_that_dies_fails_a_send_that_waits(host: str) -> None:
+    class Reader(Actor[Writing]):
+        async def on_start(self) -> None:
+            writer, self.reader = self.context.channel("numbers", 2)
+            await system_ref.ask(Take(writer))
+
+    async def scenario(world: World, system: ActorSystem) -> None:
+        nonlocal system_ref
+        system_ref = system.spawn(Mover, "writer", host=host)
+        reader = system.spawn(Reader, "reader")
+        await world.sleep(0.1)
+        with pytest.raises(ChannelClosed, match="/reader numbers"):
+            async with world.nursery() as nursery:
+                nursery.start_soon(system_ref.ask, Write((1, 2, 3, 4)), 60.0)
+                await world.sleep(1.0)
+                await system.stop(reader)
+
+    system_ref: Ref[Writing]
+    simulate(scenario)
+
+
+def test_try_send_never_waits(host: str) -> None:
+    async def scenario(world: World, system: ActorSystem) -> None:
+        writer, reader = system.channel("numbers", 2)
+        heard: list[str] = []
+        writer.on_end(lambda: heard.append("end"))
+        writer.try_send(1)
+        writer.try_send(2)
+        with pytest.raises(ChannelFull):
+            writer.try_send(3)
+        assert reader.receive_nowait() == 1
+        writer.try_send(3)
+        reader.cancel()
+        assert heard == ["end"]
+        with pytest.raises(ChannelClosed):
+            writer.try_send(4)
+        assert reader.receive_nowait() is None
+        with pytest.raises(EndOfChannel):
+            await reader.receive()
+        writer.on_end(lambda: heard.append("late"))
+        assert heard == ["end", "late"]
+        writer.close()
+        reader.cancel()
+
+    simulate(scenario)
+
+
+def test_an_item_without_a_wire_form_costs_nothing_but_itself() -> None:
+    class Sender(Writer):
+        @handles(Fail)
+        def fail(self, _: Fail) -> None:
+            with pytest.raises(CodecError):
+                self.writer.try_send(object())
+            self.writer.try_send("after it")
+            self.writer.close(ValueError("no wire form either"))
+
+    async def scenario(world: World, system: ActorSystem) -> None:
+        ref = system.spawn(Sender, "writer", host="there")
+        writer, reader = system.channel("numbers", 2)
+        await ref.ask(Take(writer))
+        ref.tell(Fail())
+        assert await reader.receive() == "after it"
+        with pytest.raises(ActorFailed, match="no wire form either"):
+            await reader.receive()
+
+    simulate(scenario)
+
+
+def test_a_writer_that_arrives_after_its_reader_has_gone_is_a_closed_one() -> None:
+    async def scenario(world: World, system: ActorSystem) -> None:
+        ref = system.spawn(Writer, "writer", host="there")
+        await world.sleep(0.1)
+        writer, reader = system.channel("numbers", 2)
+        ref.tell(Take(writer))
+        reader.cancel()
+        with pytest.raises(ChannelClosed):
+            await ref.ask(Write((1,)))
+        assert system.dead_letter_count == 0
+
+    simulate(scenario)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_writer_that_moves_to_another_host_keeps_its_order(seed: int) -> None:
+    async def scenario(world: World, system: ActorSystem) -> list[int]:
+        refs = [system.spawn(Mover, f"writer-{n}", host=f"h{n}") for n in range(3)]
+        writer, reader = system.channel("numbers", 4)
+        await refs[0].ask(Take(writer))
+        received: list[int] = []
+
+        async def read() -> None:
+            received.extend([number async for number in reader])
+
+        async with world.nursery() as nursery:
+            nursery.start_soon(read)
+            for turn in range(6):
+                ref = refs[turn % 3]
+                await ref.ask(Write(tuple(range(turn * 3, turn * 3 + 3)), close=turn == 5))
+                if turn < 5:
+                    await ref.ask(PassOn(refs[(turn + 1) % 3]))
+        return received
+
+    assert simulate(scenario, Shuffled(seed)) == list(range(18))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_credits_bound_what_is_under_way(seed: int) -> None:
+    async def scenario(world: World, system: ActorSystem) -> None:
+        ref = system.spawn(Writer, "writer", host="there")
+        writer, reader = system.channel("numbers", 5)
+        await ref.ask(Take(writer))
+        ref.tell(Write(tuple(range(100)), close=True))
+        rng = world.rng("reader")
+        received = []
+        async for number in reader:
+            received.append(number)
+            state = writer._core.writer
+            assert state.sent - len(received) <= 5 and state.credits >= 0
+            if rng.random() < 0.3:
+                await world.sleep(rng.random() * 0.01)
+        assert received == list(range(100))
+
+    simulate(scenario, Shuffled(seed))
+
+
+def test_a_cancelled_wait_loses_no_item() -> None:
+    async def scenario(world: World, system: ActorSystem) -> None:
+        writer, reader = system.channel("numbers", 4)
+        received: list[int] = []
+
+        async def write() -> None:
+            for number in range(50):
+                await world.sleep(0.0007)
+                await writer.send(number)
+            writer.close()
+
+        async def read(reader: ChannelReader[int]) -> None:
+            async for number in reader:
+                received.append(number)  # noqa: PERF401  # kept when cancelled half-way
+
+        async with world.nursery() as nursery:
+            nursery.start_soon(write)
+            while not reader.finished or reader._core.reader.buffer:
+                with world.limit(0.001):
+                    await read(reader)
+        assert received == list(range(50))
+
+    for seed in range(5):
+        simulate(scenario, Shuffled(seed))
+
+
+def test_one_task_at_a_time_waits_at_an_end() -> None:
+    async def scenario(world: World, system: ActorSystem) -> None:
+        _, reader = system.channel("numbers", 4)
+        with pytest.raises(AssertionError, match="two tasks wait for the signal numbers readable"):
+            async with world.nursery() as nursery:
+                nursery.start_soon(reader.receive)
+                nursery.start_soon(reader.receive)
+
+    simulate(scenario)
+
+
+@frozen
+class Unregistered:
+    """Has no wire name."""
+
+
+class Far(Actor[Writing]):
+    @handles(Take)
+    def take(self, take: Take) -> Any:
+        return Unregistered()
+
+
+def test_an_answer_without_a_wire_form_fails_its_ask_and_crashes_its_actor() -> None:
+    async def scenario(world: World, system: ActorSystem) -> None:
+        ref = system.spawn(Far, "far", Supervision(restarts_max=5), host="there")
+        writer, _ = system.channel("numbers")
+        with pytest.raises(ActorFailed, match="Unregistered has no wire name"):
+            await ref.ask(Take(writer))
+        await world.sleep(1.0)
+        assert system.statistics()[0].restarts == 1
+
+    simulate(scenario)

@@ -1,0 +1,103 @@
+"""Trio's private names, as `actors/_trio.py` uses them: fails when Trio moves or changes one."""
+
+import random
+
+import trio
+from trio._core import _run
+
+from understudy.actors import _trio
+
+
+def test_the_names_exist() -> None:
+    assert isinstance(_run._ALLOW_DETERMINISTIC_SCHEDULING, bool)
+    assert isinstance(_run._r, random.Random)
+    assert hasattr(_run, "GLOBAL_RUN_CONTEXT")
+
+
+def test_a_batch_runs_in_the_order_of_creation_with_one_last() -> None:
+    ran: list[str] = []
+
+    async def main() -> None:
+        saved = _run._r
+        with _trio.pinned_batch_order() as order:
+            order.last = trio.lowlevel.current_task()
+            gate = trio.Event()
+
+            async def child(name: str) -> None:
+                await gate.wait()
+                ran.append(name)
+                await trio.lowlevel.checkpoint()
+                ran.append(name)
+
+            async with trio.open_nursery() as nursery:
+                for name in "abcdefgh":
+                    nursery.start_soon(child, name)
+                await _trio.yield_to_others()
+                gate.set()
+                await _trio.yield_to_others()
+                assert "".join(ran) == "abcdefgh", "this task came last"
+                assert len(_trio.runnable_tasks()) == 8
+                await _trio.yield_to_others()
+                assert "".join(ran) == "abcdefgh" * 2
+                assert len(_trio.runnable_tasks()) == 0
+        assert _run._r is saved
+
+    trio.run(main)
+
+
+def test_tasks_are_numbered_in_the_order_of_their_creation() -> None:
+    numbers: list[int] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(child)
+            tasks = sorted(nursery.child_tasks, key=_trio.creation_order)
+            assert [_trio.creation_order(t) for t in tasks] == list(
+                range(_trio.creation_order(tasks[0]), _trio.creation_order(tasks[0]) + 5)
+            )
+
+    async def child() -> None:
+        numbers.append(_trio.creation_order(trio.lowlevel.current_task()))
+
+    trio.run(main)
+    assert len(set(numbers)) == 5
+
+
+def test_the_next_deadline_is_known() -> None:
+    async def main() -> None:
+        assert _trio.next_deadline() == float("inf")
+        with trio.CancelScope(deadline=trio.current_time() + 50.0) as scope:
+            await trio.lowlevel.checkpoint()
+            assert _trio.next_deadline() == scope.deadline
+        assert _trio.next_deadline() == float("inf")
+
+    trio.run(main)
+
+
+def test_wake_ups_from_outside_are_told_from_those_by_tasks_and_deadlines() -> None:
+    outside: set[str] = set()
+    inside: set[str] = set()
+
+    class Watch(trio.abc.Instrument):
+        def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+            (outside if _trio.woken_from_outside(task) else inside).add(task.name)
+
+    async def main() -> None:
+        trio.lowlevel.add_instrument(Watch())
+        event = trio.Event()
+        ours, theirs = trio.socket.socketpair()
+        with ours, theirs:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, lambda: None, name="thread")
+                nursery.start_soon(ours.recv, 1, name="socket")
+                nursery.start_soon(event.wait, name="event")
+                nursery.start_soon(trio.sleep, 0.01, name="deadline")
+                await trio.lowlevel.checkpoint()
+                event.set()
+                await trio.sleep(0.02)
+                await theirs.send(b"x")
+
+    trio.run(main)
+    assert outside - {"<init>"} == {"thread", "socket"}
+    assert {"event", "deadline"} <= inside
