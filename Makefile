@@ -3,6 +3,7 @@
 #   make test    every test                         (ARGS="-k kubectl" passes options on)
 #   make check   formatting, lint, types, layers
 #   make bench   the benchmarks, into benchmarks/results
+#   make bench-actors  the actor runtime beside Pykka, Thespian and memory channels
 #   make clean   removes what the others made
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint types layers bench clean
+.PHONY: help up test check lint types layers bench bench-actors clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -55,8 +56,15 @@ types: $(VENV)/.installed-dev
 layers: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-bench
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
+
+$(VENV)/.installed-bench: pyproject.toml | $(VENV)/.made
+	$(BIN)/pip install --quiet --editable '.[dev,bench]'
+	@touch $(VENV)/.installed $(VENV)/.installed-dev $@
+
+bench-actors: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/bench_actors.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .understudy .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
