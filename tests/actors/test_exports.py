@@ -17,7 +17,8 @@ PACKAGES = {
     understudy.actors: (
         "World RealWorld SimWorld Event Signal Nursery Timer DeadlineExceeded Actor Context handles"
         " Terminated Ref ActorStopped ActorFailed AskTimeout Unhandled"
-        " ChannelReader ChannelWriter EndOfChannel ActorSystem Delivery LOCAL Supervision Restart PERMANENT TRANSIENT TEMPORARY"
+        " ChannelReader ChannelWriter EndOfChannel ActorSystem Delivery LOCAL"
+        " Supervision Restart PERMANENT TRANSIENT TEMPORARY"
         " RestartIntensityExceeded Fifo Shuffled Deviations Schedule"
         " SimulationDeadlock SimulationTooLong UnscheduledStep"
     ),
