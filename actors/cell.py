@@ -207,11 +207,11 @@ class Cell:
             else:
                 self._waiter = Waiter(self.path)
                 await dispatcher.park(self._waiter, self._unlink)
-            message = mailbox.get_system()
-            if message is None:
-                envelope = mailbox.get()
-                if envelope is not None:
-                    await self._handle(life, envelope)
+            message = mailbox.next()
+            if type(message) is Envelope:
+                await self._handle(life, message)
+            elif message is None:
+                continue
             elif isinstance(message, _Notice):
                 terminated = message.terminated
                 if message.incarnation == life.number and Terminated in type(life.actor).handlers:  # type: ignore[union-attr]
@@ -247,6 +247,16 @@ class Cell:
                 reply.on_abandoned(cancel)
         else:
             system._delivered(self.path, envelope)
+            if reply is None and not handler.is_async:
+                # What most messages are: a call, without a frame of its own to await.
+                try:
+                    handler.function(life.actor, envelope.message)
+                except Exception as raised:
+                    error = only_leaf(raised)
+                    if not isinstance(error, Refusal):
+                        raise
+                    system._dead_letter(envelope, self.path, f"refused: {error!r}")
+                return
             await self._answer(life, handler, envelope)
 
     async def _answer(self, life: Incarnation, handler: Handler, envelope: Envelope) -> None:

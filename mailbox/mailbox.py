@@ -89,6 +89,12 @@ class Mailbox:
         """Take a system message in: always accepted, since each has a bounded number of senders."""
         self._system.append(message)
 
+    def next(self) -> Any | None:
+        """What is to be done next: a system message, else an :class:`Envelope`, else None."""
+        if self._system:
+            return self._system.popleft()
+        return self._user.popleft() if self._user else None
+
     def get_system(self) -> Any | None:
         """The next system message, or None."""
         return self._system.popleft() if self._system else None

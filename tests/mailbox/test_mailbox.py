@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 
 from understudy.mailbox import Envelope, Mailbox, MailboxFull, Overflow
 
-OPERATIONS = st.lists(
-    st.sampled_from(["put", "put", "put", "system", "get", "get system", "drain"]), max_size=80
-)
+KINDS = ["put", "put", "put", "system", "get", "get system", "next", "drain"]
+OPERATIONS = st.lists(st.sampled_from(KINDS), max_size=80)
 
 
 @settings(max_examples=300, deadline=None)
@@ -44,6 +43,9 @@ def test_a_mailbox_is_two_bounded_lists(operations: list[str], capacity: int, ov
             assert mailbox.get() is (user.pop(0) if user else None)
         elif operation == "get system":
             assert mailbox.get_system() == (system.pop(0) if system else None)
+        elif operation == "next":
+            expected = system.pop(0) if system else user.pop(0) if user else None
+            assert mailbox.next() is expected
         else:
             assert mailbox.drain() == user
             user.clear()
