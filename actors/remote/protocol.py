@@ -17,6 +17,9 @@ VERSIONS = (1, 1)
 
 NAME_CHARACTERS_MAX = 253
 
+BATCH_BYTES_MAX = 64 << 10
+"""Consecutive messages from one sender to one target travel in a frame together, up to this size."""
+
 
 class Kind(IntEnum):
     """What a frame says; the numbers are the wire format."""
@@ -184,9 +187,12 @@ def is_node_name(name: str) -> bool:
     return 0 < len(name) <= NAME_CHARACTERS_MAX and name.isprintable() and not set(name) & {":", "/"}
 
 
+_packer = msgpack.Packer(buf_size=BATCH_BYTES_MAX)
+
+
 def pack(*fields: Any) -> bytes:
     """A frame as it is sent: its kind and its fields."""
-    body = msgpack.packb(fields, use_bin_type=True)
+    body = _packer.pack(fields)
     assert isinstance(body, bytes)
     return framed(body)
 
@@ -217,10 +223,6 @@ def parse(body: bytes) -> list[Any]:
         if not isinstance(value, kinds) or (type(value) is bool and kinds is int):
             raise ProtocolError(f"{Kind(frame[0]).name}: field {position} is {type(value).__name__}")
     return frame
-
-
-BATCH_BYTES_MAX = 64 << 10
-"""Consecutive messages from one sender to one target travel in a frame together, up to this size."""
 
 
 @define(eq=False)
