@@ -246,7 +246,10 @@ class Inbound:
         if target is None:
             if len(self._targets) >= self._sweep_at:
                 self.sweep()
-            ref = self.peer.local_ref(name)
+            try:
+                ref = self.peer.local_ref(name)
+            except ValueError as error:
+                raise ProtocolError(f"a message for {error}") from error
             target = Target(self, name, ref, ReceiveWindow(self.peer.limits.window))
             self._targets[name] = target
         return target
