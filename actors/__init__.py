@@ -7,6 +7,11 @@
 - `cell`: one actor's life; `incarnation`: what it owns until it restarts; `supervision`: after a crash
 - `channels`: bounded streams between actors
 - `system`: who is alive, how messages travel, how everything ends
+- `disk`: files and what survives a crash; `real_disk` and `sim_disk` implement it
+- `testkit`: probes, virtual time, crashes and simulated runs, for tests
+- `search`: a system under many orders of turns; `exploration`: which ones; `plan`: one of them, as data;
+  `simrun`: a run of one; `digest`: when two runs are at the same point; `shrinking`: from a failing run to a
+  small plan; `explaining`: in words; `strategies`: plans drawn by Hypothesis
 """
 
 from .actor import Actor as Actor

@@ -54,6 +54,46 @@ def next_deadline() -> float:
     return _run.GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()
 
 
+def living_tasks() -> int:
+    """How many tasks have been started and have not ended, Trio's own among them."""
+    return len(_run.GLOBAL_RUN_CONTEXT.runner.tasks)
+
+
+class RarePolls:
+    """Trio's I/O manager, asked only now and then as long as some task can run anyway."""
+
+    PASSES = 64
+    """So many passes of the loop share one system call."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+        self._passes = 0
+        self.events_seen = False
+        """Something came from outside: a file, a socket, a process, a thread or a signal."""
+
+    def get_events(self, timeout: float) -> Any:
+        self._passes += 1
+        if timeout == 0 and self._passes % self.PASSES:
+            return ()
+        return self._manager.get_events(timeout)
+
+    def process_events(self, events: Any) -> None:
+        if events:
+            self.events_seen = True
+            self._manager.process_events(events)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._manager, name)
+
+
+def poll_rarely() -> RarePolls:
+    """For the rest of this Trio run: look for I/O only in some passes. For runs that should see none."""
+    runner = _run.GLOBAL_RUN_CONTEXT.runner
+    polls = RarePolls(runner.io_manager)
+    runner.io_manager = polls  # type: ignore[assignment]
+    return polls
+
+
 async def yield_to_others() -> None:
     """Come back in the next pass of Trio's loop; cancellation stays out."""
     await trio.lowlevel.cancel_shielded_checkpoint()

@@ -92,6 +92,10 @@ class TimerHeap:
             heapify(self._heap)
             self._cancelled = 0
 
+    def live(self) -> list[tuple[float, int, Timer]]:
+        """Due time, age and timer of all that are not cancelled, in no order."""
+        return [entry for entry in self._heap if entry[2].action is not None]
+
     def next_due(self) -> float | None:
         """When the next live timer is due; cancelled ones on the way are dropped."""
         heap = self._heap

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import trio
 from attrs import define, field
-from outcome import Error, Outcome, Value, capture
+from outcome import Error, Outcome, Value, acapture, capture
 
 from . import _trio
 from .dispatch import Dispatcher, SimulationOver, Timer, TimerHeap, Waiter
@@ -165,6 +165,14 @@ class SimDispatcher(Dispatcher):
             self._heap.add(timer)
         return timer
 
+    async def settle(self) -> None:
+        """Wait until nobody is ready, without time passing."""
+        waiter = Waiter("settle")
+        # Past `call_later`, which would make it ready now.
+        timer = Timer(self.clock.seconds, lambda: self.wake(waiter), waiter.label)
+        self._heap.add(timer)
+        await self.park(waiter, timer.cancel)
+
     async def turn(self, label: str) -> None:
         waiter = Waiter(label, None, True)
         self._ready.append(_Resume(self, waiter, None, label))
@@ -299,9 +307,12 @@ class _TurnGuard(trio.abc.Instrument):
     def __init__(self, dispatcher: SimDispatcher, driver: trio.lowlevel.Task) -> None:
         self.dispatcher = dispatcher
         self.driver = driver
+        self.silent = False
 
     def task_scheduled(self, task: trio.lowlevel.Task) -> None:
         sim = self.dispatcher
+        if self.silent:
+            return
         if task is not self.driver and not sim.closed and _trio.woken_from_outside(task):
             sim.violation = sim.violation or task.name
 
@@ -343,6 +354,19 @@ class SimWorld(World):
         """A digest of every turn of the run so far."""
         return self._sim.trace_hash()
 
+    async def settle(self) -> None:
+        """Let everything happen that can happen without time passing."""
+        await self._sim.settle()
+
+    def ready_turns(self) -> "list[_Resume | Timer]":
+        """Who is ready to take a turn, oldest first: for schedules and searches that look at them."""
+        return list(self._sim._ready)
+
+    def waiting_labels(self) -> list[str]:
+        """Who waits for what, and what is due when; sorted."""
+        timers = [f"{due:.9f} {timer.label}" for due, _, timer in self._sim._heap.live()]
+        return sorted([*(waiter.label for waiter in self._sim._parked), *timers])
+
     def run(self, main: Callable[["SimWorld"], Awaitable[T]]) -> T:
         """Run `main` to its end in virtual time; returns its result.
 
@@ -352,46 +376,72 @@ class SimWorld(World):
             UnscheduledStep: a task was woken by a thread, a socket or a process.
             Exception: what `main` raised, or the action of a timer.
         """
-        sim = self._sim
         outcome: list[Outcome[T]] = []
 
-        async def root() -> None:
-            driver = batch_order.last = trio.lowlevel.current_task()
-            guard = _TurnGuard(sim, driver)
-            body_scope = trio.CancelScope()
+        async def root(clock: VirtualClock) -> None:
+            outcome.append(await acapture(self.run_inside, main, clock))
 
-            async def body() -> None:
-                cancelled: Outcome[T] = Error(SimulationOver("the simulation was cut short"))
-                try:
-                    with body_scope:
-                        await sim.turn("main")
-                        cancelled = Value(await main(self))
-                except BaseException as error:
-                    outcome.append(Error(error))
-                else:
-                    outcome.append(cancelled)
-
-            failure: Exception | None = None
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(body, name="main")
-                trio.lowlevel.add_instrument(guard)
-                try:
-                    await sim.drive(lambda: bool(outcome))
-                except Exception as error:
-                    failure = error
-                    trio.lowlevel.remove_instrument(guard)
-                    sim.violation = None
-                    # What the run has started still ends in order, if it can.
-                    body_scope.cancel()
-                    sim.turns_max = sim.steps + WIND_DOWN_TURNS
-                    with suppress(Exception):
-                        await sim.drive(lambda: bool(outcome))
-                finally:
-                    sim.close()
-                    nursery.cancel_scope.cancel()
-            if failure is not None:
-                raise failure
-
-        with _trio.pinned_batch_order() as batch_order:
-            trio.run(root, clock=sim.clock, strict_exception_groups=True)
+        run_trio(root)
         return outcome[0].unwrap()
+
+    async def run_inside(
+        self, main: Callable[["SimWorld"], Awaitable[T]], clock: VirtualClock, guarded: bool = True
+    ) -> T:
+        """`run`, within the main task of a Trio run that `run_trio` made; `clock` is that run's, set to 0.
+
+        An unguarded run does not notice by itself when a task is woken from outside.
+        """
+        assert clock.seconds == 0.0 and not self._sim.steps, "a world is one run"
+        sim = self._sim
+        sim.clock = clock
+        outcome: list[Outcome[T]] = []
+        guard = _TurnGuard(sim, trio.lowlevel.current_task())
+        body_scope = trio.CancelScope()
+
+        async def body() -> None:
+            cancelled: Outcome[T] = Error(SimulationOver("the simulation was cut short"))
+            try:
+                with body_scope:
+                    await sim.turn("main")
+                    cancelled = Value(await main(self))
+            except BaseException as error:
+                outcome.append(Error(error))
+            else:
+                outcome.append(cancelled)
+
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(body, name="main")
+            if guarded:
+                trio.lowlevel.add_instrument(guard)
+            try:
+                await sim.drive(lambda: bool(outcome))
+            except Exception as error:
+                failure = error
+                guard.silent = True
+                sim.violation = None
+                # What the run has started still ends in order, if it can.
+                body_scope.cancel()
+                sim.turns_max = sim.steps + WIND_DOWN_TURNS
+                with suppress(Exception):
+                    await sim.drive(lambda: bool(outcome))
+            finally:
+                if guarded:
+                    trio.lowlevel.remove_instrument(guard)
+                sim.close()
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return outcome[0].unwrap()
+
+
+def run_trio(root: Callable[[VirtualClock], Awaitable[None]]) -> None:
+    """A Trio run in virtual time whose main task drives simulations, one after the other."""
+    clock = VirtualClock()
+
+    async def main() -> None:
+        batch_order.last = trio.lowlevel.current_task()
+        await root(clock)
+
+    with _trio.pinned_batch_order() as batch_order:
+        trio.run(main, clock=clock, strict_exception_groups=True)

@@ -101,3 +101,27 @@ def test_wake_ups_from_outside_are_told_from_those_by_tasks_and_deadlines() -> N
     trio.run(main)
     assert outside - {"<init>"} == {"thread", "socket"}
     assert {"event", "deadline"} <= inside
+
+
+def test_living_tasks_are_counted() -> None:
+    async def main() -> None:
+        before = _trio.living_tasks()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            assert _trio.living_tasks() == before + 1
+            nursery.cancel_scope.cancel()
+        assert _trio.living_tasks() == before
+
+    trio.run(main)
+
+
+def test_with_rare_polls_what_comes_from_outside_is_still_seen_and_noted() -> None:
+    async def main() -> None:
+        polls = _trio.poll_rarely()
+        for _ in range(200):
+            await _trio.yield_to_others()
+        assert not polls.events_seen
+        assert await trio.to_thread.run_sync(lambda: 7) == 7
+        assert polls.events_seen
+
+    trio.run(main)
