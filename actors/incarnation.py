@@ -54,7 +54,7 @@ class Incarnation:
     _timers: dict[str, Timer] = field(factory=dict, init=False)
     _channel_ends: dict[int, ChannelReader[Any] | ChannelWriter[Any]] = field(factory=dict, init=False)
     _sweep_at: int = field(default=16, init=False)
-    _watched: dict[str, None] = field(factory=dict, init=False)
+    _watched: dict[str, Ref[Any]] = field(factory=dict, init=False)
 
     def fail(self, error: Exception) -> None:
         """Crash: a handler, a task or a child did."""
@@ -166,13 +166,14 @@ class Incarnation:
     def watch(self, target: Ref[Any]) -> None:
         """Hear of every end of the target's incarnations for as long as this one lives."""
         if not self.ending:
-            self._watched[target.path] = None
-            self.cell.system._watch(self, target)
+            self._watched[target.path] = target
+            target._system._watch(self, target)
 
     def unwatch(self, target: Ref[Any]) -> None:
         """Undo `watch`."""
-        if self._watched.pop(target.path, self) is None:
-            self.cell.system._unwatch(self, target.path)
+        watched = self._watched.pop(target.path, None)
+        if watched is not None:
+            watched._system._unwatch(self, watched.path)
 
     # -- its end
 
@@ -194,8 +195,8 @@ class Incarnation:
                 self.fail(error)
         self._channel_ends.clear()
         await self._call_stop_hook()
-        for path in self._watched:
-            self.cell.system._unwatch(self, path)
+        for target in self._watched.values():
+            target._system._unwatch(self, target.path)
 
     async def _end_tasks(self) -> None:
         for scope in list(self.tasks.values()):

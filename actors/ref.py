@@ -6,14 +6,14 @@ that one only, and later messages to it are dead letters.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from attrs import define, field, frozen
 
 from understudy.mailbox import Message, Refusal, Request, message
 
 if TYPE_CHECKING:
-    from .system import ActorSystem
+    from .incarnation import Incarnation
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -58,6 +58,22 @@ class AskTimeout(Refusal):
     seconds: float
 
 
+class Place(Protocol):
+    """Where actors are: an actor system, or another node as it is seen from one."""
+
+    def tell(self, target: Ref[P], message: Message[P]) -> None:
+        """See `Ref.tell`."""
+
+    async def ask(self, target: Ref[P], message: Request[P, R], timeout_seconds: float) -> R:
+        """See `Ref.ask`."""
+
+    def _watch(self, watcher: Incarnation, target: Ref[Any]) -> None:
+        """Have `watcher` notified of every end of the target's incarnations, at once if there is none."""
+
+    def _unwatch(self, watcher: Incarnation, path: str) -> None:
+        """Undo `_watch`."""
+
+
 @define(frozen=True, eq=False)
 class Ref(Generic[P]):
     """A typed reference to an actor that speaks the protocol `P`."""
@@ -65,7 +81,7 @@ class Ref(Generic[P]):
     __understudy_live__ = True
 
     path: str
-    _system: ActorSystem = field(repr=False)
+    _system: Place = field(repr=False)
     incarnation: int | None = None
     """The one incarnation that this ref reaches; None: whichever runs."""
 

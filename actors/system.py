@@ -203,12 +203,22 @@ class _FarReply(Reply):
 
 @define(eq=False)
 class _Resolver(Resolver):
-    """Writes refs and channel writers by name, and finds them again on the host that they arrive at."""
+    """Writes refs and channel writers by name, and finds them again on the host that they arrive at.
+
+    One is used for one message, on both hosts.
+    """
 
     system: ActorSystem
     target: str
+    far: list[Any] = field(factory=list, init=False)
+    """What lives in another node's process: both hosts, being simulated in this one, reach it alike."""
 
     def name(self, value: Any) -> str | None:
+        if (isinstance(value, Ref) and value._system is not self.system) or (
+            isinstance(value, ChannelWriter) and type(value) is not ChannelWriter
+        ):
+            self.far.append(value)
+            return f"far\0{len(self.far) - 1}"
         if isinstance(value, Ref):
             return f"ref\0{value.path}\0{'' if value.incarnation is None else value.incarnation}"
         if isinstance(value, ChannelWriter):
@@ -220,6 +230,8 @@ class _Resolver(Resolver):
         if kind == "ref":
             path, _, pin = rest.partition("\0")
             return Ref(path, self.system, int(pin) if pin else None)
+        if kind == "far":
+            return self.far[int(rest)]
         core = self.system._channels.get(int(rest))
         if core is None:
             # The reader went while its writer was on the way: whoever gets it learns that at its first send.
@@ -519,14 +531,15 @@ class ActorSystem:
         if hop_seconds is None:
             deliver(item)
             return
-        data = encode(item, _Resolver(self, target))
+        resolver = _Resolver(self, target)
+        data = encode(item, resolver)
         link = self._links.setdefault((source, target), _Link())
         link.queue.append((data, deliver, on_unreadable))
 
         def arrive() -> None:
             payload, action, failure = link.queue.popleft()
             try:
-                value = decode(payload, _Resolver(self, target))
+                value = decode(payload, resolver)
             except CodecError as error:
                 self.dead_letter_count += 1
                 self.dead_letters.append(DeadLetter(what, source, payload, str(error)))

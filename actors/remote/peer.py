@@ -7,7 +7,7 @@ peer is in quarantine: what was sent to the old one must not reach the new one b
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field, frozen
 
@@ -255,7 +255,7 @@ class Peer:
 
     def make_ref(self, path: str, pin: int | None) -> Ref[Any]:
         """A ref to an actor of the node."""
-        return Ref(f"{self.identity.name}:{path}", cast(ActorSystem, self), pin)
+        return Ref(f"{self.identity.name}:{path}", self, pin)
 
     def path_there(self, ref: Ref[Any]) -> str:
         """What the node itself calls the path of a ref that `make_ref` made."""
