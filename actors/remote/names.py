@@ -16,6 +16,9 @@ from understudy.mailbox import CodecError, Resolver
 if TYPE_CHECKING:
     from .peer import Peer
 
+PIN_DIGITS_MAX = 18
+"""An incarnation's number fits 64 bits."""
+
 
 def wire_path(path: str, pin: int | None) -> str:
     """An actor of the other node, as frames call it."""
@@ -27,7 +30,11 @@ def split_wire_path(name: str) -> tuple[str, int | None]:
     path, _, pin = name.partition("\0")
     if not path.startswith("/"):
         raise ValueError(f"no path of an actor: {path[:300]!r}")
-    return path, int(pin) if pin else None
+    if not pin:
+        return path, None
+    if not (pin.isascii() and pin.isdigit() and len(pin) <= PIN_DIGITS_MAX):
+        raise ValueError(f"no incarnation of an actor: {pin[:300]!r}")
+    return path, int(pin)
 
 
 @define(eq=False)

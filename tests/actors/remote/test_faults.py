@@ -290,8 +290,13 @@ def test_garbage_closes_its_own_connection_and_harms_nobody(noise: list[bytes], 
     simulated(story)
 
 
-fields = st.none() | st.booleans() | st.integers(-3, 5) | st.sampled_from(["", "/worker", "/x\0007", "/no"])
-fields = fields | st.binary(max_size=20) | st.lists(st.binary(max_size=9) | st.integers(), max_size=3)
+fields = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 5)
+    | st.sampled_from(["", "/worker", "/x\0007", "/x\000" + "9" * 30])
+)
+fields = fields | st.binary(max_size=20) | st.lists(st.binary(max_size=9) | st.integers(0, 9), max_size=3)
 
 
 @st.composite
