@@ -2,7 +2,6 @@
 
 import datetime
 import logging
-import os
 import socket
 import ssl
 from pathlib import Path
@@ -156,9 +155,9 @@ def test_a_stale_unix_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path)
             with pytest.raises(AddressError, match="cannot listen at unix:"):
                 async with Remote.listen(system, f"unix:{path}", name="beta"):
                     pass
-        assert not os.path.exists(path), "whoever ends takes its socket along"
 
     trio.run(main)
+    assert not path.exists(), "whoever ends takes its socket along"
 
 
 def test_a_port_in_use_is_the_users_error() -> None:
@@ -168,7 +167,7 @@ def test_a_port_in_use_is_the_users_error() -> None:
             ActorSystem.open(world) as system,
             Remote.listen(system, "tcp://127.0.0.1:0", name="alpha") as node,
         ):
-            with pytest.raises(AddressError, match="cannot listen at tcp://127.0.0.1"):
+            with pytest.raises(AddressError, match="cannot listen at tcp:"):
                 async with Remote.listen(system, node.address, name="beta"):
                     pass
 
