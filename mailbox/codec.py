@@ -8,7 +8,6 @@ no annotation to say so (inside `Any`), a tuple or set comes back as a list and 
 
 from collections.abc import Callable
 from enum import Enum
-from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -59,9 +58,8 @@ class _Form:
 
     head: bytes
     """msgpack of an array of two, up to and with the wire name: the map of fields follows."""
-    names: tuple[str, ...]
-    values: Callable[[Any], tuple[Any, ...]]
-    """The fields' values, in the order of `names`."""
+    fields: Callable[[Any], dict[str, Any]]
+    """An instance's fields by name, those that its constructor takes."""
 
 
 _forms: dict[type, _Form] = {}
@@ -70,92 +68,129 @@ _readers: dict[type, Callable[[Any], Any]] = {}
 
 def _form(cls: type) -> _Form:
     name = wire_name(cls)
-    names = tuple(a.name for a in attrs.fields(cls) if a.init)
-    values: Callable[[Any], tuple[Any, ...]]
-    if len(names) > 1:
-        values = attrgetter(*names)
-    elif names:
-        one = attrgetter(names[0])
-        values = lambda item: (one(item),)  # noqa: E731
-    else:
-        values = lambda item: ()  # noqa: E731
-    form = _forms[cls] = _Form(b"\x92" + msgpack.packb(name), names, values)
+    names = [a.name for a in attrs.fields(cls) if a.init]
+    # Compiled, as attrs compiles constructors: every message that crosses hosts passes here.
+    display = ", ".join(f"{field!r}: item.{field}" for field in names)
+    fields = eval(f"lambda item: {{{display}}}")
+    form = _forms[cls] = _Form(b"\x92" + msgpack.packb(name), fields)
     return form
 
 
-def encode(value: Any, resolver: Resolver = _DATA_ONLY) -> bytes:
-    """The bytes of a message.
+def _extension_head(size: int) -> bytes:
+    """How msgpack begins an extension of a registered instance with a payload of so many bytes."""
+    fixed = {1: b"\xd4", 2: b"\xd5", 4: b"\xd6", 8: b"\xd7", 16: b"\xd8"}.get(size)
+    return (fixed or b"\xc7" + bytes([size])) + bytes([_REGISTERED])
 
-    Raises:
-        CodecError: something in it has no wire form, it is nested too deeply, or too large; names the class.
-    """
-    depth = 0
 
-    def default(item: Any) -> Any:
-        nonlocal depth
+_EXTENSION_HEADS = tuple(_extension_head(size) for size in range(256))
+
+
+class Codec:
+    """Messages to bytes and back with one resolver; cheaper than the functions below where many pass."""
+
+    __slots__ = ("_depth", "_packers", "resolver")
+
+    def __init__(self, resolver: Resolver = _DATA_ONLY) -> None:
+        self.resolver = resolver
+        self._depth = 0
+        """Registered instances that the present one is inside of."""
+        self._packers: list[Any] = []
+        """By depth: one is busy at each while it packs."""
+
+    def encode(self, value: Any) -> bytes:
+        """The bytes of a message.
+
+        Raises:
+            CodecError: something in it has no wire form, it is nested too deeply, or too large; names the
+                class.
+        """
+        form = _forms.get(type(value))
+        try:
+            if form is None:
+                data = self._pack(value)
+            else:
+                self._depth = 1
+                body = form.head + self._pack(form.fields(value))
+                size = len(body)
+                if size < 256:
+                    data = _EXTENSION_HEADS[size] + body
+                else:
+                    data = msgpack.packb(msgpack.ExtType(_REGISTERED, body))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise CodecError(f"cannot encode {type(value).__qualname__}: {error}") from error
+        finally:
+            self._depth = 0
+        if len(data) > _BUFFER_BYTES:
+            # A packer keeps the largest buffer that it ever had.
+            self._packers.clear()
+        if len(data) > BYTES_MAX:
+            raise CodecError(
+                f"{type(value).__qualname__} of {len(data)} bytes is over the limit of {BYTES_MAX}"
+            )
+        return data
+
+    def _pack(self, item: Any) -> bytes:
+        packers, depth = self._packers, self._depth
+        while depth >= len(packers):
+            packers.append(msgpack.Packer(default=self._default, buf_size=_BUFFER_BYTES))
+        packed = packers[depth].pack(item)
+        assert isinstance(packed, bytes)
+        return packed
+
+    def _default(self, item: Any) -> Any:
         cls = type(item)
         form = _forms.get(cls)
         if form is None:
-            name = resolver.name(item)
+            name = self.resolver.name(item)
             if name is not None:
                 return msgpack.ExtType(_ENDPOINT, name.encode())
             if isinstance(item, Enum):
                 return item.value
             if isinstance(item, (frozenset, set)):
-                return _in_order(item, pack)
+                return _in_order(item, self._pack_inside)
             form = _form(cls)
-        if depth >= DEPTH_MAX:
+        if self._depth >= DEPTH_MAX:
             raise ValueError(f"more than {DEPTH_MAX} messages inside one another")
-        depth += 1
-        fields = dict(zip(form.names, form.values(item), strict=True))
-        packed = msgpack.ExtType(_REGISTERED, form.head + pack(fields))
-        depth -= 1
-        return packed
+        return msgpack.ExtType(_REGISTERED, form.head + self._pack_inside(form.fields(item)))
 
-    def pack(item: Any) -> bytes:
-        packed = msgpack.Packer(default=default, buf_size=_BUFFER_BYTES).pack(item)
-        assert isinstance(packed, bytes)
-        return packed
+    def _pack_inside(self, item: Any) -> bytes:
+        self._depth += 1
+        try:
+            return self._pack(item)
+        finally:
+            self._depth -= 1
 
-    try:
-        data = pack(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise CodecError(f"cannot encode {type(value).__qualname__}: {error}") from error
-    if len(data) > BYTES_MAX:
-        raise CodecError(f"{type(value).__qualname__} of {len(data)} bytes is over the limit of {BYTES_MAX}")
-    return data
+    def decode(self, data: bytes) -> Any:
+        """The message in `data`.
 
+        Raises:
+            CodecError: the bytes are too many, not msgpack, name an unknown message, or a field has the
+                wrong type; says the path, what was expected and what came.
+        """
+        if len(data) > BYTES_MAX:
+            raise CodecError(f"a message of {len(data)} bytes is over the limit of {BYTES_MAX}")
+        self._depth = 0
+        try:
+            if data[:1] == b"\xc7" and data[1] == len(data) - 3:
+                # One extension and no more, as `encode` writes most messages.
+                return self._extension(data[2], data[3:])
+            return msgpack.unpackb(data, ext_hook=self._extension, strict_map_key=False)
+        except CodecError:
+            raise
+        except Exception as error:
+            # Whatever bytes do, to msgpack or to a class's own validators, is an error of the bytes.
+            raise CodecError(f"not a message: {error!r}") from error
 
-def _in_order(items: set[Any] | frozenset[Any], pack: Callable[[Any], bytes]) -> list[Any]:
-    """A set's items in an order that does not depend on the process."""
-    try:
-        return sorted(items)
-    except TypeError:
-        return sorted(items, key=pack)
-
-
-def decode(data: bytes, resolver: Resolver = _DATA_ONLY) -> Any:
-    """The message in `data`.
-
-    Raises:
-        CodecError: the bytes are too many, not msgpack, name an unknown message, or a field has the
-            wrong type; says the path, what was expected and what came.
-    """
-    if len(data) > BYTES_MAX:
-        raise CodecError(f"a message of {len(data)} bytes is over the limit of {BYTES_MAX}")
-    depth = 0
-
-    def extension(code: int, payload: bytes) -> Any:
-        nonlocal depth
+    def _extension(self, code: int, payload: bytes) -> Any:
         if code == _ENDPOINT:
-            return resolver.resolve(payload.decode())
+            return self.resolver.resolve(payload.decode())
         if code != _REGISTERED:
             raise CodecError(f"unknown extension {code}")
-        if depth >= DEPTH_MAX:
+        if self._depth >= DEPTH_MAX:
             raise CodecError(f"more than {DEPTH_MAX} messages inside one another")
-        depth += 1
-        name, fields = unpack(payload)
-        depth -= 1
+        self._depth += 1
+        name, fields = msgpack.unpackb(payload, ext_hook=self._extension, strict_map_key=False)
+        self._depth -= 1
         cls = message_class(name)
         if cls is None:
             raise CodecError(f"unknown message {name!r}: is the module that defines it imported?")
@@ -167,13 +202,20 @@ def decode(data: bytes, resolver: Resolver = _DATA_ONLY) -> Any:
         except Mismatch as mismatch:
             raise CodecError(f"{name}: {mismatch}") from None
 
-    def unpack(payload: bytes) -> Any:
-        return msgpack.unpackb(payload, ext_hook=extension, strict_map_key=False)
 
+def encode(value: Any, resolver: Resolver = _DATA_ONLY) -> bytes:
+    """The bytes of a message. Raises CodecError, see `Codec.encode`."""
+    return Codec(resolver).encode(value)
+
+
+def decode(data: bytes, resolver: Resolver = _DATA_ONLY) -> Any:
+    """The message in `data`. Raises CodecError, see `Codec.decode`."""
+    return Codec(resolver).decode(data)
+
+
+def _in_order(items: set[Any] | frozenset[Any], pack: Callable[[Any], bytes]) -> list[Any]:
+    """A set's items in an order that does not depend on the process."""
     try:
-        return unpack(data)
-    except CodecError:
-        raise
-    except Exception as error:
-        # Whatever bytes do, to msgpack or to a class's own validators, is an error of the bytes.
-        raise CodecError(f"not a message: {error!r}") from error
+        return sorted(items)
+    except TypeError:
+        return sorted(items, key=pack)

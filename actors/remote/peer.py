@@ -22,10 +22,9 @@ from understudy.mailbox import (
     Message,
     Refusal,
     Request,
-    decode,
-    encode,
     label,
 )
+from understudy.mailbox.codec import Codec
 
 from .channels import Channels
 from .connection import Connection
@@ -154,7 +153,8 @@ class Peer:
     _message_bytes_max: int = field(default=0, init=False, repr=False)
     _targets: dict[str, _Target] = field(factory=dict, init=False, repr=False)
     _asks: dict[int, _Ask] = field(factory=dict, init=False, repr=False)
-    _resolver: PeerResolver = field(init=False, repr=False)
+    _encode: Callable[[Any], bytes] = field(init=False, repr=False)
+    _decode: Callable[[bytes], Any] = field(init=False, repr=False)
     _handlers: dict[int, Callable[[list[Any]], None]] = field(init=False, repr=False)
     _changed: Event = field(init=False, repr=False)
 
@@ -165,7 +165,8 @@ class Peer:
         self.watching = Watching(self)
         self.channels = Channels(self)
         self.streams = Streams(self)
-        self._resolver = PeerResolver(self)
+        codec = Codec(PeerResolver(self))
+        self._encode, self._decode = codec.encode, codec.decode
         self._message_bytes_max = self.limits.frame_bytes_max - HEAD_BYTES_MAX
         self._changed = self.world.event(f"change of {self.name}")
         inbound, watching, channels = self.inbound, self.watching, self.channels
@@ -434,7 +435,7 @@ class Peer:
 
     def encode(self, value: Any) -> bytes:
         """The bytes of a message. Raises CodecError when it has none, or too many."""
-        data = encode(value, self._resolver)
+        data = self._encode(value)
         if len(data) > self._message_bytes_max:
             raise CodecError(
                 f"{label(value)} has {len(data)} bytes, and {self.name} reads up to {self._message_bytes_max}"
@@ -451,7 +452,7 @@ class Peer:
     def decode(self, data: bytes) -> Any:
         """The message in bytes from the peer. Raises CodecError."""
         try:
-            return decode(data, self._resolver)
+            return self._decode(data)
         except CodecError:
             raise
         except Exception as error:
@@ -481,8 +482,7 @@ class Peer:
     def dead_letter(self, path: str, message: Any, reason: str, sender: str = "") -> None:
         """A message that nobody handles."""
         system = self.system
-        system.dead_letter_count += 1
-        system.dead_letters.append(DeadLetter(path, sender, message, reason))
+        system.lose(DeadLetter(path, sender, message, reason))
 
     def gone(self) -> Refusal:
         """What an asker is told who cannot reach the node."""
