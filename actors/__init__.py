@@ -5,7 +5,8 @@
   private names
 - `actor`: what an actor author writes; `ref`: the only way to an actor
 - `cell`: one actor's life; `incarnation`: what it owns until it restarts; `supervision`: after a crash
-- `channels`: bounded streams between actors
+- `channels`: bounded streams between actors; `asking`: asks and their answers
+- `delivery`: what is seen of messages, and those that are lost; `hosts`: between hosts of one program
 - `system`: who is alive, how messages travel, how everything ends
 - `disk`: files and what survives a crash; `real_disk` and `sim_disk` implement it
 - `testkit`: probes, virtual time, crashes and simulated runs, for tests

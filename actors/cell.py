@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from attrs import define, field, frozen
 
-from understudy.mailbox import Envelope, Mailbox, MailboxFull, Refusal, label
+from understudy.mailbox import Envelope, Mailbox, MailboxFull, Refusal, Told, label
 
 from .actor import Actor, Context, Handler, Terminated
 from .dispatch import Timer, Waiter
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from .system import ActorSystem
 
 log = logging.getLogger("understudy.actors")
+
+MESSAGES_A_WAKE = 64
+"""Messages that an actor handles in a row before other tasks run, in the real world."""
 
 
 class State(Enum):
@@ -73,6 +76,10 @@ class Cell:
     parent: Cell | None
     mailbox: Mailbox
     ended: Event
+    waiting: deque[Any] = field(init=False)
+    """The mailbox's own; see `Mailbox.room`."""
+    waiter: Waiter | None = None
+    """Where the actor waits for messages, while it does."""
     state: State = State.STARTING
     incarnation: int = 0
     restarts: int = 0
@@ -82,11 +89,13 @@ class Cell:
     watchers: dict[str, int] = field(factory=dict)
     """Path and incarnation of who watches this actor."""
     stop_requested: bool = False
-    _waiter: Waiter | None = None
     _back_off_scope: trio.CancelScope | None = None
     _stop_timers: list[Timer] = field(factory=list)
-    _ends: deque[float] = field(factory=deque)
+    _ends: list[float] = field(factory=list)
     """When incarnations ended that were to be followed by another, within the supervision's window."""
+
+    def __attrs_post_init__(self) -> None:
+        self.waiting = self.mailbox.user
 
     @property
     def actor(self) -> Actor[Any] | None:
@@ -95,25 +104,31 @@ class Cell:
 
     # -- what others do to this actor
 
-    def post(self, envelope: Envelope) -> None:
-        """Put a message in the mailbox and wake the actor if it waits."""
-        displaced = self.mailbox.put(envelope)
+    def post(self, entry: Envelope | Told) -> None:
+        """Put a message in the mailbox and wake the actor if it waits.
+
+        Raises:
+            MailboxFull: the mailbox is full and its policy is to reject.
+        """
+        displaced = self.mailbox.put(entry)
         if displaced is not None:
             self.system._dead_letter(displaced, self.path, "displaced by the overflow policy")
             if displaced.reply is not None:
                 displaced.reply.fail(MailboxFull(self.mailbox.capacity))
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            self.system.world.dispatcher.wake(waiter)
+        if self.waiter is not None:
+            self.wake()
 
     def post_system(self, message: Any) -> None:
         """Put a system message in its lane."""
         self.mailbox.put_system(message)
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            self.system.world.dispatcher.wake(waiter)
+        if self.waiter is not None:
+            self.wake()
+
+    def wake(self) -> None:
+        """End the actor's wait for a message."""
+        waiter, self.waiter = self.waiter, None
+        assert waiter is not None, f"{self.path} does not wait"
+        self.system.world.dispatcher.wake(waiter)
 
     def notify(self, incarnation: int, terminated: Terminated) -> None:
         """Tell one incarnation that somebody whom it watches has ended."""
@@ -199,34 +214,65 @@ class Cell:
         return life.failure
 
     async def _receive(self, life: Incarnation) -> None:
-        mailbox = self.mailbox
+        mailbox, waiting = self.mailbox, self.waiting
         dispatcher = self.system.world.dispatcher
+        traced, observers = dispatcher.traced, self.system.observers
+        actor = life.actor
+        assert actor is not None, self.path
+        handlers = type(actor).handlers
+        left = MESSAGES_A_WAKE
         while True:
-            if mailbox:
+            if not waiting and not mailbox:
+                waiter = self.waiter = Waiter(self.path)
+                await dispatcher.park(waiter, self._unlink)
+                left = MESSAGES_A_WAKE
+            elif traced:
                 await dispatcher.turn(self.path)
             else:
-                self._waiter = Waiter(self.path)
-                await dispatcher.park(self._waiter, self._unlink)
+                left -= 1
+                if left < 0:
+                    left = MESSAGES_A_WAKE
+                    await trio.lowlevel.checkpoint()
             message = mailbox.next()
-            if type(message) is Envelope:
+            if type(message) is tuple:
+                # What most messages are. Everything is said here once more, because each call would count.
+                handler = handlers.get(type(message[0]))
+                if handler is None or handler.concurrent or traced or observers:
+                    await self._handle(life, Envelope(*message))
+                    continue
+                try:
+                    if handler.is_async:
+                        await handler.function(actor, message[0])
+                    else:
+                        handler.function(actor, message[0])
+                except Exception as raised:
+                    self._refused_or_raise(raised, Envelope(*message))
+            elif type(message) is Envelope:
                 await self._handle(life, message)
             elif message is None:
                 continue
             elif isinstance(message, _Notice):
                 terminated = message.terminated
-                if message.incarnation == life.number and Terminated in type(life.actor).handlers:  # type: ignore[union-attr]
+                if message.incarnation == life.number and Terminated in handlers:
                     await self._handle(life, Envelope(terminated, terminated.path))
             elif isinstance(message, _Stop) or message.incarnation == life.number:
                 return
 
+    def _refused_or_raise(self, raised: Exception, envelope: Envelope) -> None:
+        """What a handler of something told has raised: a refusal nobody hears, or a crash."""
+        error = only_leaf(raised)
+        if not isinstance(error, Refusal):
+            raise raised
+        self.system._dead_letter(envelope, self.path, "refused", repr(error))
+
     def _unlink(self) -> None:
-        self._waiter = None
+        self.waiter = None
 
     async def _handle(self, life: Incarnation, envelope: Envelope) -> None:
         system, reply = self.system, envelope.reply
         handler = life.actor.handlers.get(type(envelope.message))  # type: ignore[union-attr]
         if envelope.incarnation is not None and envelope.incarnation != life.number:
-            system._dead_letter(envelope, self.path, f"for incarnation {envelope.incarnation}")
+            system._dead_letter(envelope, self.path, "for another incarnation", str(envelope.incarnation))
             if reply is not None:
                 reply.fail(ActorStopped(self.path))
         elif handler is None:
@@ -252,10 +298,7 @@ class Cell:
                 try:
                     handler.function(life.actor, envelope.message)
                 except Exception as raised:
-                    error = only_leaf(raised)
-                    if not isinstance(error, Refusal):
-                        raise
-                    system._dead_letter(envelope, self.path, f"refused: {error!r}")
+                    self._refused_or_raise(raised, envelope)
                 return
             await self._answer(life, handler, envelope)
 
@@ -272,7 +315,7 @@ class Cell:
                     reply.fail(ActorFailed(self.path, repr(error)))
                 raise
             if reply is None:
-                self.system._dead_letter(envelope, self.path, f"refused: {error!r}")
+                self.system._dead_letter(envelope, self.path, "refused", repr(error))
             else:
                 reply.fail(error)
         except BaseException:
@@ -297,8 +340,7 @@ class Cell:
             return False
         now = self.system.world.monotonic()
         self._ends.append(now)
-        while self._ends[0] < now - policy.within_seconds:
-            self._ends.popleft()
+        self._ends = [end for end in self._ends if end >= now - policy.within_seconds]
         if len(self._ends) > policy.restarts_max:
             what = "ended by itself" if reason is None else "crashed"
             error = RestartIntensityExceeded(
@@ -328,6 +370,7 @@ class Cell:
         self.state = State.STOPPED
         for timer in self._stop_timers:
             timer.cancel()
+        self.mailbox.close()
         for envelope in self.mailbox.drain():
             self.system._dead_letter(envelope, self.path, "the actor has ended")
             if envelope.reply is not None:

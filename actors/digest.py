@@ -50,7 +50,7 @@ class Digest:
         if system is not None:
             for path, cell in sorted(system._cells.items()):
                 box = cell.mailbox
-                queued = [(e.sender, label(e.message)) for e in box._user]
+                queued = [(e.sender, label(e.message)) for e in box.queued()]
                 failing = cell.life is not None and cell.life.failure is not None
                 parts.append(
                     (path, cell.incarnation, cell.state.value, failing, queued, str(box.statistics()))

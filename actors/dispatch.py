@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import trio
 from attrs import define, field
@@ -35,6 +35,15 @@ class Waiter:
     """Who waits for what, in traces and deadlock reports."""
     task: trio.lowlevel.Task | None = None
     woken: bool = False
+    on_cancel: Callable[[], None] | None = None
+    """Unlinks it when the wait is cancelled."""
+
+    def aborted(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        """Trio's abort function in the real world; a method, since it costs less than a closure a wait."""
+        self.woken = True
+        assert self.on_cancel is not None, f"{self.label} is cancelled before it waits"
+        self.on_cancel()
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 @define(eq=False)
@@ -62,6 +71,54 @@ class Timer:
             action()
 
 
+class Due(Protocol):
+    """What a timer heap holds: a :class:`Timer`, or something that saves itself the object."""
+
+    @property
+    def due(self) -> float:
+        """Seconds on the world's monotonic clock."""
+
+    @property
+    def label(self) -> str:
+        """What it is, in traces."""
+
+    @property
+    def action(self) -> object | None:
+        """None once it was cancelled or fired."""
+
+    heap: "TimerHeap | None"
+
+    def fire(self) -> None:
+        """What is to happen then."""
+
+
+@define(eq=False)
+class Expiring(Waiter):
+    """A waiter with a deadline, which is its own timer in the real world: an ask costs one object."""
+
+    due: float = 0.0
+    action: bool | None = True
+    """None once nobody waits for the deadline."""
+    heap: "TimerHeap | None" = None
+
+    def cancel(self) -> None:
+        """Forget the deadline; harmless when it has passed already."""
+        if self.action is not None:
+            self.action = None
+            if self.heap is not None:
+                self.heap.count_cancelled()
+
+    def fire(self) -> None:
+        """The deadline has come."""
+        if self.action is not None:
+            self.action = None
+            self.expire()
+
+    def expire(self) -> None:
+        """What the deadline does."""
+        raise NotImplementedError
+
+
 @define(eq=False)
 class TimerHeap:
     """Timers by due time, and by age among equals.
@@ -72,14 +129,14 @@ class TimerHeap:
     KEPT_CANCELLED = 64
     """So many cancelled timers are never worth a sweep."""
 
-    _heap: list[tuple[float, int, Timer]] = field(factory=list, init=False)
+    _heap: list[tuple[float, int, Due]] = field(factory=list, init=False)
     _age: "count[int]" = field(factory=count, init=False)
     _cancelled: int = field(default=0, init=False)
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, timer: Timer) -> None:
+    def add(self, timer: Due) -> None:
         """Put a timer in."""
         timer.heap = self
         heappush(self._heap, (timer.due, next(self._age), timer))
@@ -88,11 +145,11 @@ class TimerHeap:
         """A timer in this heap was cancelled."""
         self._cancelled += 1
         if self._cancelled > self.KEPT_CANCELLED and self._cancelled * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].action is not None]
+            self._heap = [e for e in self._heap if e[2].action is not None]
             heapify(self._heap)
             self._cancelled = 0
 
-    def live(self) -> list[tuple[float, int, Timer]]:
+    def live(self) -> list[tuple[float, int, Due]]:
         """Due time, age and timer of all that are not cancelled, in no order."""
         return [entry for entry in self._heap if entry[2].action is not None]
 
@@ -104,7 +161,7 @@ class TimerHeap:
             self._cancelled -= 1
         return heap[0][0] if heap else None
 
-    def pop_due(self, now: float) -> Timer | None:
+    def pop_due(self, now: float) -> Due | None:
         """The next live timer that is due at `now`, taken out."""
         due = self.next_due()
         if due is None or due > now:
@@ -116,6 +173,9 @@ class TimerHeap:
 
 class Dispatcher(ABC):
     """What worlds implement to order wake-ups."""
+
+    traced: ClassVar[bool]
+    """Whether every turn is written down, so that each message needs one of its own."""
 
     @abstractmethod
     def monotonic(self) -> float:
@@ -135,6 +195,10 @@ class Dispatcher(ABC):
     @abstractmethod
     def call_later(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
         """Make a synchronous call after a delay."""
+
+    def expire_later(self, expiring: "Expiring", seconds: float) -> "Timer | Expiring":
+        """Call `expiring.action` after that long, unless what is returned is cancelled before."""
+        return self.call_later(seconds, expiring.expire, "ask deadline")
 
     def wake_later(self, delay_seconds: float, waiter: Waiter) -> Timer:
         """Wake a waiter after a delay, unless the timer is cancelled before."""
@@ -160,12 +224,15 @@ class Dispatcher(ABC):
 class RealDispatcher(Dispatcher):
     """Wake-ups are Trio reschedules, timers one heap with one task that waits for its top."""
 
+    traced = False
     TURNS_MAX = 64
     """Turns that a task may take in a row before Trio runs another task."""
 
     def __init__(self) -> None:
         self._heap = TimerHeap()
         self._scope: trio.CancelScope | None = None
+        self._alarm = float("-inf")
+        """When the timers' task looks at its heap next."""
         self._turns = 0
 
     def monotonic(self) -> float:
@@ -182,20 +249,26 @@ class RealDispatcher(Dispatcher):
 
     async def park(self, waiter: Waiter, on_cancel: Callable[[], None]) -> Any:
         waiter.task = trio.lowlevel.current_task()
-
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            waiter.woken = True
-            on_cancel()
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        return await trio.lowlevel.wait_task_rescheduled(abort)
+        waiter.on_cancel = on_cancel
+        return await trio.lowlevel.wait_task_rescheduled(waiter.aborted)
 
     def call_later(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
         timer = Timer(trio.current_time() + delay_seconds, action, label)
         self._heap.add(timer)
-        if self._scope is not None and timer.due < self._scope.deadline:
-            self._scope.deadline = timer.due
+        if timer.due < self._alarm:
+            self._set_alarm(timer.due)
         return timer
+
+    def expire_later(self, expiring: Expiring, seconds: float) -> Expiring:
+        due = expiring.due = trio.current_time() + seconds
+        self._heap.add(expiring)
+        if due < self._alarm:
+            self._set_alarm(due)
+        return expiring
+
+    def _set_alarm(self, due: float) -> None:
+        assert self._scope is not None
+        self._alarm = self._scope.deadline = due
 
     async def turn(self, label: str) -> None:
         # One count for all tasks: whoever takes the last turn yields, so that nobody takes more in a row.
@@ -211,8 +284,10 @@ class RealDispatcher(Dispatcher):
         """Make the calls that fall due; runs until cancelled."""
         while True:
             due = self._heap.next_due()
-            with trio.CancelScope(deadline=float("inf") if due is None else due) as self._scope:
+            self._alarm = float("inf") if due is None else due
+            with trio.CancelScope(deadline=self._alarm) as self._scope:
                 await trio.sleep_forever()
+            self._alarm = float("-inf")
             now = trio.current_time()
             while (timer := self._heap.pop_due(now)) is not None:
                 try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from understudy.mailbox import Envelope, MailboxFull, Message
 from .channels import ChannelReader, ChannelWriter
 from .dispatch import Timer
 from .ref import ActorStopped, Ref
+from .ref import current_cell as current_cell
 from .world import Event
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from .cell import Cell
 
 log = logging.getLogger("understudy.actors")
-
-current_cell: ContextVar[Cell | None] = ContextVar("current_cell", default=None)
-"""The actor on whose behalf the running task acts."""
 
 STOP_HOOK_SECONDS = 2.0
 """How long an incarnation's stop hook, and the clean-up of its tasks, may each take until abandoned."""
@@ -141,7 +138,9 @@ class Incarnation:
             try:
                 self.cell.post(envelope)
             except MailboxFull as full:
-                self.cell.system._dead_letter(envelope, self.cell.path, f"a timer's message: {full}")
+                self.cell.system._dead_letter(
+                    envelope, self.cell.path, "a timer found the mailbox full", str(full)
+                )
 
         self._timers[key] = world.call_later(delay, fire, label)
 

@@ -6,6 +6,8 @@ that one only, and later messages to it are dead letters.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from attrs import define, field, frozen
@@ -13,10 +15,16 @@ from attrs import define, field, frozen
 from understudy.mailbox import Message, Refusal, Request, message
 
 if TYPE_CHECKING:
+    from .cell import Cell
     from .incarnation import Incarnation
 
 P = TypeVar("P")
 R = TypeVar("R")
+
+current_cell: ContextVar[Cell | None] = ContextVar("current_cell", default=None)
+"""The actor on whose behalf the running task acts."""
+
+_sender = current_cell.get
 
 ASK_TIMEOUT_SECONDS = 5.0
 """How long an ask waits unless told otherwise."""
@@ -64,7 +72,7 @@ class Place(Protocol):
     def tell(self, target: Ref[P], message: Message[P]) -> None:
         """See `Ref.tell`."""
 
-    async def ask(self, target: Ref[P], message: Request[P, R], timeout_seconds: float) -> R:
+    def ask(self, target: Ref[P], message: Request[P, R], timeout_seconds: float) -> Coroutine[Any, Any, R]:
         """See `Ref.ask`."""
 
     def _watch(self, watcher: Incarnation, target: Ref[Any]) -> None:
@@ -84,6 +92,8 @@ class Ref(Generic[P]):
     _system: Place = field(repr=False)
     incarnation: int | None = None
     """The one incarnation that this ref reaches; None: whichever runs."""
+    _cell: Cell | None = field(default=None, init=False, repr=False)
+    """The actor in this process that was there at the last tell."""
 
     def tell(self, message: Message[P]) -> None:
         """Put a message in the actor's mailbox; sync, atomic, at most once.
@@ -93,9 +103,25 @@ class Ref(Generic[P]):
                 letter instead: nobody there can wait.
             CodecError: the actor is on another host, and the message has no wire form.
         """
+        cell = self._cell
+        if cell is not None:
+            # What nearly every message is: from an actor to one on its host, that has room.
+            sender = _sender()
+            waiting = cell.waiting
+            if sender is not None and len(waiting) < cell.mailbox.room and sender.host == cell.host:
+                waiting.append((message, sender.path))
+                if cell.waiter is not None:
+                    cell.wake()
+                return
         self._system.tell(self, message)
 
-    async def ask(self, message: Request[P, R], timeout_seconds: float = ASK_TIMEOUT_SECONDS) -> R:
+    def cache(self, cell: Cell) -> None:
+        """Remember who is there: what a stopped actor's mailbox lets nobody use."""
+        object.__setattr__(self, "_cell", cell)
+
+    def ask(
+        self, message: Request[P, R], timeout_seconds: float = ASK_TIMEOUT_SECONDS
+    ) -> Coroutine[Any, Any, R]:
         """Send a request and wait for its answer.
 
         Raises:
@@ -105,7 +131,7 @@ class Ref(Generic[P]):
             ActorFailed: it crashed on this message.
             Refusal: the handler's own refusal.
         """
-        return await self._system.ask(self, message, timeout_seconds)
+        return self._system.ask(self, message, timeout_seconds)
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import trio
 from attrs import define, field
@@ -104,6 +104,7 @@ class SimDispatcher(Dispatcher):
     runs it last of everything that is runnable, until nobody else is.
     """
 
+    traced: ClassVar[bool] = True
     schedule: Schedule
     turns_max: int
     observe: Callable[[int, float, str], None] | None = None
@@ -287,6 +288,7 @@ class SimDispatcher(Dispatcher):
             self._foreign_due = True
             self._count("deadline of foreign code")
         while (timer := self._heap.pop_due(self.clock.seconds)) is not None:
+            assert isinstance(timer, Timer), timer
             self._ready.append(timer)
 
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, TypeVar, TypeVarTuple
 
 import trio
-from attrs import define, field, frozen
+from attrs import frozen
 
 from understudy.mailbox import (
     CAPACITY,
@@ -25,61 +25,29 @@ from understudy.mailbox import (
     Message,
     Overflow,
     ReaderState,
-    Reply,
     Request,
-    Resolver,
     WriterState,
-    decode,
-    encode,
     label,
 )
 
 from .actor import Actor, Terminated
+from .asking import Ask, FarReply
 from .cell import Cell
 from .channels import ChannelReader, ChannelWriter, Core
-from .dispatch import Dispatcher, SimulationOver, Waiter
+from .delivery import DeadLetter as DeadLetter
+from .delivery import DeadLetterBox
+from .delivery import Delivery as Delivery
+from .dispatch import SimulationOver
+from .hosts import LOCAL as LOCAL
+from .hosts import Links
 from .incarnation import Incarnation, current_cell
-from .ref import ActorFailed, ActorStopped, AskTimeout, Ref
+from .ref import ActorFailed, ActorStopped, Ref
 from .supervision import PERMANENT, Supervision
 from .world import Event, World, only_leaf
 
 P = TypeVar("P")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
-
-DEAD_LETTERS_MAX = 1000
-"""How many dead letters are kept to be looked at; the count goes on."""
-
-LOCAL = "local"
-"""The host of everything that is not placed elsewhere."""
-
-
-@frozen
-class DeadLetter:
-    """A message that nobody handled."""
-
-    path: str
-    sender: str
-    message: Any
-    reason: str
-
-
-@frozen
-class Delivery:
-    """A message, or an item of a channel, that reached its receiver: what observers see."""
-
-    seconds: float
-    """Monotonic time."""
-    sender: str
-    """Path of the sending actor; of a channel item: the channel's label."""
-    receiver: str
-    message: Any
-    ask: int = 0
-    """Names the ask that this is the request or the answer of; 0 for what nobody waits for."""
-    answer: bool = False
-    """The answer to an ask, or the exception that came instead of one."""
-    channel: int = 0
-    """Number of the channel that the item came through; 0 for what was sent to an actor."""
 
 
 @frozen
@@ -95,162 +63,6 @@ class ActorStatus:
     tasks: int
 
 
-@define(eq=False)
-class _Slot(Reply):
-    """Where one ask's answer arrives."""
-
-    dispatcher: Dispatcher
-    waiter: Waiter
-    number: int
-    """Names this ask to observers."""
-    done: bool = False
-    """Answered, failed or abandoned."""
-    parked: bool = False
-    error: Exception | None = None
-    value: Any = None
-    _cancel: Callable[[], None] | None = None
-
-    def answer(self, value: Any) -> None:
-        if not self.done:
-            self.done = True
-            self.value = value
-            if self.parked:
-                self.dispatcher.wake(self.waiter)
-
-    def fail(self, error: Exception) -> None:
-        if not self.done:
-            self.error = error
-            self.answer(None)
-
-    def wanted(self) -> bool:
-        return not self.done
-
-    def on_abandoned(self, cancel: Callable[[], None]) -> None:
-        if self.done:
-            cancel()
-        else:
-            self._cancel = cancel
-
-    def abandon(self) -> None:
-        """The asker is gone: whoever still works on it may stop."""
-        self.done = True
-        if self._cancel is not None:
-            self._cancel()
-
-
-@define(eq=False)
-class _FarReply(Reply):
-    """An answer's way back to another host, and the way there of the news that nobody waits for it."""
-
-    system: ActorSystem
-    slot: _Slot
-    path: str
-    """Of the actor that is asked."""
-    source: str
-    """Its host."""
-    target: str
-    """The asker's host."""
-    _abandoned: bool = field(default=False, init=False)
-    _cancel: Callable[[], None] | None = field(default=None, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.slot.on_abandoned(self._tell_abandoned)
-
-    @property
-    def number(self) -> int:
-        return self.slot.number
-
-    def answer(self, value: Any) -> None:
-        try:
-            self._send(value, self.slot.answer)
-        except CodecError as error:
-            self.fail(ActorFailed(self.path, f"its answer cannot be sent: {error}"))
-            raise
-
-    def fail(self, error: Exception) -> None:
-        try:
-            self._send(error, self.slot.fail)
-        except CodecError as unsendable:
-            self._send(ActorFailed(self.path, f"{error!r} ({unsendable})"), self.slot.fail)
-
-    def _send(self, item: Any, deliver: Callable[[Any], None]) -> None:
-        self.system.transmit(
-            self.source, self.target, item, deliver, self.slot.waiter.label, self._unreadable
-        )
-
-    def _unreadable(self, error: CodecError) -> None:
-        self.slot.fail(ActorFailed(self.path, f"its answer cannot be read: {error}"))
-
-    def wanted(self) -> bool:
-        return not self._abandoned
-
-    def on_abandoned(self, cancel: Callable[[], None]) -> None:
-        if self._abandoned:
-            cancel()
-        else:
-            self._cancel = cancel
-
-    def _tell_abandoned(self) -> None:
-        self.system.transmit(
-            self.target, self.source, None, lambda _: self._hear_abandoned(), "abandoned ask"
-        )
-
-    def _hear_abandoned(self) -> None:
-        self._abandoned = True
-        if self._cancel is not None:
-            self._cancel()
-
-
-@define(eq=False)
-class _Resolver(Resolver):
-    """Writes refs and channel writers by name, and finds them again on the host that they arrive at.
-
-    One is used for one message, on both hosts.
-    """
-
-    system: ActorSystem
-    target: str
-    far: list[Any] = field(factory=list, init=False)
-    """What lives in another node's process: both hosts, being simulated in this one, reach it alike."""
-
-    def name(self, value: Any) -> str | None:
-        if (isinstance(value, Ref) and value._system is not self.system) or (
-            isinstance(value, ChannelWriter) and type(value) is not ChannelWriter
-        ):
-            self.far.append(value)
-            return f"far\0{len(self.far) - 1}"
-        if isinstance(value, Ref):
-            return f"ref\0{value.path}\0{'' if value.incarnation is None else value.incarnation}"
-        if isinstance(value, ChannelWriter):
-            return f"writer\0{value._core.number}"
-        return None
-
-    def resolve(self, name: str) -> Any:
-        kind, _, rest = name.partition("\0")
-        if kind == "ref":
-            path, _, pin = rest.partition("\0")
-            return Ref(path, self.system, int(pin) if pin else None)
-        if kind == "far":
-            return self.far[int(rest)]
-        core = self.system._channels.get(int(rest))
-        if core is None:
-            # The reader went while its writer was on the way: whoever gets it learns that at its first send.
-            writer, _ = self.system._new_channel(0, f"channel {rest}", 1, self.target)
-            writer._core.writer.ended = True
-            return writer
-        core.writer_host = self.target
-        return ChannelWriter(core)
-
-
-@define
-class _Link:
-    """What is on its way from one host to another: delivered in the order in which it was sent."""
-
-    queue: deque[tuple[bytes, Callable[[Any], None], Callable[[CodecError], None] | None]] = field(
-        factory=deque
-    )
-
-
 class ActorSystem:
     """All actors of one program. Use :meth:`open`."""
 
@@ -259,14 +71,13 @@ class ActorSystem:
         self.observers: list[Callable[[Delivery], None]] = []
         """Called, synchronously, with every message that reaches an actor, every answer that reaches its
         asker, and every channel item."""
-        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_MAX)
-        self.dead_letter_count = 0
+        self._lost = DeadLetterBox()
         self._cells: dict[str, Cell] = {}
         self._roots: dict[str, Cell] = {}
         self._channels: dict[int, Core] = {}
         self._channel_numbers = count(1)
         self._ask_numbers = count(1)
-        self._links: dict[tuple[str, str], _Link] = {}
+        self._links = Links(self)
         self._nursery: trio.Nursery | None = None
         self._body = trio.CancelScope()
         self._error: Exception | None = None
@@ -436,7 +247,8 @@ class ActorSystem:
         path, source = ("", LOCAL) if sender is None else (sender.path, sender.host)
         cell = self._cells.get(target.path)
         if cell is not None and cell.host == source and target.incarnation is None:
-            cell.post(Envelope(message, path))
+            target.cache(cell)
+            cell.post((message, path))
         else:
             self._deliver(target, Envelope(message, path, None, target.incarnation), source)
 
@@ -445,39 +257,32 @@ class ActorSystem:
         sender = current_cell.get()
         path, source = ("", LOCAL) if sender is None else (sender.path, sender.host)
         dispatcher = self.world.dispatcher
-        slot = _Slot(dispatcher, Waiter(f"{path or 'outside'} asks {target.path}"), next(self._ask_numbers))
+        ask = Ask(dispatcher, path, target.path, message, timeout_seconds, next(self._ask_numbers))
         cell = self._find(target)
-        reply: Reply = slot
-        if cell is not None and cell.host != source:
-            reply = _FarReply(self, slot, target.path, cell.host, source)
-        self._deliver(target, Envelope(message, path, reply, target.incarnation), source)
-        if slot.done:
-            # Refused at once. A caller that tries again in a loop must let others run all the same.
-            await dispatcher.turn(slot.waiter.label)
+        if cell is not None and cell.host == source:
+            cell.post(Envelope(message, path, ask, target.incarnation))
         else:
-            timer = self.world.call_later(
-                timeout_seconds,
-                lambda: self._expire(slot, target, message, timeout_seconds),
-                "ask deadline",
-            )
-            slot.parked = True
+            reply = ask if cell is None else FarReply(self, ask, cell.host, source)
+            self._deliver(target, Envelope(message, path, reply, target.incarnation), source)
+        if ask.done:
+            # Refused at once. A caller that tries again in a loop must let others run all the same.
+            await dispatcher.turn(ask.label)
+        else:
+            timer = dispatcher.expire_later(ask, timeout_seconds)
+            ask.parked = True
             try:
-                await dispatcher.park(slot.waiter, slot.abandon)
+                await dispatcher.park(ask, ask.abandon)
             finally:
                 timer.cancel()
+        error = ask.error
         if self.observers:
-            answer = slot.value if slot.error is None else slot.error
+            answer = ask.value if error is None else error
             self._observe(
-                Delivery(self.world.monotonic(), target.path, path, answer, slot.number, answer=True)
+                Delivery(self.world.monotonic(), target.path, path, answer, ask.number, answer=True)
             )
-        if slot.error is not None:
-            raise slot.error
-        return slot.value  # type: ignore[no-any-return]
-
-    def _expire(self, slot: _Slot, target: Ref[Any], message: Any, seconds: float) -> None:
-        if not slot.done:
-            slot.fail(AskTimeout(target.path, label(message), seconds))
-            slot.abandon()
+        if error is not None:
+            raise error
+        return ask.value  # type: ignore[no-any-return]
 
     def _deliver(self, target: Ref[Any], envelope: Envelope, source: str) -> None:
         cell = self._find(target)
@@ -520,35 +325,8 @@ class ActorSystem:
         what: str,
         on_unreadable: Callable[[CodecError], None] | None = None,
     ) -> None:
-        """Carry something between hosts: by reference within one, encoded and in order between two.
-
-        `on_unreadable` is called over there, after the dead letter, when the bytes cannot be decoded.
-
-        Raises:
-            CodecError: it cannot be encoded; nothing was sent.
-        """
-        hop_seconds = self.world.hop_seconds(source, target)
-        if hop_seconds is None:
-            deliver(item)
-            return
-        resolver = _Resolver(self, target)
-        data = encode(item, resolver)
-        link = self._links.setdefault((source, target), _Link())
-        link.queue.append((data, deliver, on_unreadable))
-
-        def arrive() -> None:
-            payload, action, failure = link.queue.popleft()
-            try:
-                value = decode(payload, resolver)
-            except CodecError as error:
-                self.dead_letter_count += 1
-                self.dead_letters.append(DeadLetter(what, source, payload, str(error)))
-                if failure is not None:
-                    failure(error)
-                return
-            action(value)
-
-        self.world.call_later(hop_seconds, arrive, f"{source} to {target}")
+        """See `Links.transmit`."""
+        self._links.transmit(source, target, item, deliver, what, on_unreadable)
 
     def channel(
         self, name: str, capacity: int = 256, host: str = LOCAL
@@ -590,7 +368,7 @@ class ActorSystem:
             self.world.dispatcher.note("handle", f"{path} {label(envelope.message)} from {envelope.sender}")
         if self.observers:
             reply = envelope.reply
-            number = reply.number if isinstance(reply, _Slot | _FarReply) else 0
+            number = reply.number if isinstance(reply, Ask | FarReply) else 0
             self._observe(Delivery(self.world.monotonic(), envelope.sender, path, envelope.message, number))
 
     def _delivered_item(self, core: Core, item: Any) -> None:
@@ -601,9 +379,29 @@ class ActorSystem:
         for observer in self.observers:
             observer(delivery)
 
-    def _dead_letter(self, envelope: Envelope, path: str, reason: str) -> None:
-        self.dead_letter_count += 1
-        self.dead_letters.append(DeadLetter(path, envelope.sender, envelope.message, reason))
+    # -- what is lost
+
+    @property
+    def dead_letters(self) -> deque[DeadLetter]:
+        """The last 1000 messages that nobody handled."""
+        return self._lost.letters
+
+    @property
+    def dead_letter_count(self) -> int:
+        """How many messages nobody handled so far."""
+        return self._lost.counts.total()
+
+    @property
+    def dead_letters_by_reason(self) -> dict[str, int]:
+        """The same, for each reason that occurred (a copy)."""
+        return dict(self._lost.counts)
+
+    def lose(self, letter: DeadLetter) -> None:
+        """Keep and count a dead letter."""
+        self._lost.add(letter)
+
+    def _dead_letter(self, envelope: Envelope, path: str, reason: str, detail: str = "") -> None:
+        self._lost.add(DeadLetter(path, envelope.sender, envelope.message, reason, detail))
 
     # -- death watch
 

@@ -4,7 +4,7 @@ Everything here is a state machine or plain data: nothing waits, and nothing kno
 
 - `message`: frozen attrs classes with a stable wire name, typed by their protocol
 - `envelope`: a message on its way
-- `mailbox`: bounded, with a lane for system messages and a named overflow policy
+- `mailbox`: bounded, with a lane for system messages and one for urgent ones; `overflow`: its policies
 - `channel`: the two ends of a bounded, numbered, credit-controlled stream
 - `codec`: messages to msgpack and back; `structure`: what was decoded, checked against annotations
 """
@@ -19,11 +19,11 @@ from .codec import decode as decode
 from .codec import encode as encode
 from .envelope import Envelope as Envelope
 from .envelope import Reply as Reply
+from .envelope import Told as Told
+from .envelope import envelope_of as envelope_of
 from .mailbox import CAPACITY as CAPACITY
 from .mailbox import Mailbox as Mailbox
-from .mailbox import MailboxFull as MailboxFull
 from .mailbox import MailboxStatistics as MailboxStatistics
-from .mailbox import Overflow as Overflow
 from .message import Message as Message
 from .message import Refusal as Refusal
 from .message import Request as Request
@@ -31,3 +31,7 @@ from .message import label as label
 from .message import message as message
 from .message import registered as registered
 from .message import wire_name as wire_name
+from .overflow import Conflate as Conflate
+from .overflow import MailboxFull as MailboxFull
+from .overflow import Overflow as Overflow
+from .overflow import OverflowPolicy as OverflowPolicy

@@ -1,41 +1,19 @@
-"""A bounded mailbox with a lane for system messages: sync, atomic, O(1) whatever the backlog.
+"""A bounded mailbox: system messages, then urgent ones, then the rest; sync, atomic, O(1) at any depth.
 
-The state machine only; an actor's wake-up is the runtime's business.
+The state machine only; an actor's wake-up, and the waiting of senders, are the runtime's business.
 """
 
 from collections import deque
-from enum import Enum
+from collections.abc import Hashable
 from typing import Any
 
 from attrs import define, field, frozen
 
-from .envelope import Envelope
-from .message import message
+from .envelope import Envelope, Told, envelope_of
+from .overflow import Conflate, MailboxFull, Overflow, OverflowPolicy
 
 CAPACITY = 1024
 """User messages that a mailbox holds unless told otherwise."""
-
-
-class Overflow(Enum):
-    """What happens to a user message that finds the mailbox full."""
-
-    REJECT = "reject"
-    """The sender gets :class:`MailboxFull`; nothing is lost."""
-    DROP_NEWEST = "drop-newest"
-    """The arriving message becomes a dead letter."""
-    DROP_OLDEST = "drop-oldest"
-    """The message that has waited longest becomes a dead letter."""
-
-
-@message("mailbox.full")
-@frozen
-class MailboxFull(Exception):
-    """The receiver's mailbox is full and its policy is to reject: slow down, or ask instead of tell."""
-
-    capacity: int
-
-    def __str__(self) -> str:
-        return f"{self.capacity} messages wait already"
 
 
 @frozen
@@ -52,69 +30,170 @@ class MailboxStatistics:
     """User messages lost to the overflow policy."""
 
 
+@define(eq=False)
+class _Keyed:
+    """The place in the queue of the newest message with its key."""
+
+    key: Hashable
+    entry: Envelope | Told
+
+
 @define
 class Mailbox:
-    """User messages in order of arrival behind system messages in order of arrival."""
+    """User messages in order of arrival behind system messages in order of arrival.
+
+    `capacity` bounds the user messages, urgent ones included. `urgent` names the classes of user messages
+    that go before all others.
+    """
 
     capacity: int = CAPACITY
-    overflow: Overflow = Overflow.REJECT
-    _system: deque[Any] = field(factory=deque, init=False)
-    _user: deque[Envelope] = field(factory=deque, init=False)
-    _high_water: int = field(default=0, init=False)
-    _accepted: int = field(default=0, init=False)
+    overflow: OverflowPolicy = Overflow.REJECT
+    urgent: frozenset[type] = frozenset()
+    room: int = field(init=False)
+    """Whoever finds fewer entries than this in `user` may append a :data:`Told` to it instead of calling
+    `put`: 0 where that is not the same."""
+    user: deque[Any] = field(factory=deque, init=False)
+    """User messages that are not urgent, as envelopes, :data:`Told`, or places of keyed messages."""
+    high_water: int = field(default=0, init=False)
+    """As of the last message that was taken out; see `statistics`."""
+    taken: int = field(default=0, init=False)
+    """User messages taken out since the start, in whatever way."""
+    # Deques of a kind that most mailboxes never need: an empty one is 600 bytes.
+    _system: deque[Any] | None = field(default=None, init=False)
+    _urgent: deque[Envelope | Told] | None = field(default=None, init=False)
+    _keyed: dict[Hashable, _Keyed] = field(factory=dict, init=False)
     _displaced: int = field(default=0, init=False)
+    _replaced: int = field(default=0, init=False)
+    """Of the displaced: how many had been accepted before."""
 
-    def put(self, envelope: Envelope) -> Envelope | None:
+    def __attrs_post_init__(self) -> None:
+        plain = not self.urgent and not isinstance(self.overflow, Conflate)
+        self.room = self.capacity if plain else 0
+
+    @property
+    def depth(self) -> int:
+        """User messages waiting."""
+        return len(self.user) + (len(self._urgent) if self._urgent else 0)
+
+    def has_room(self) -> bool:
+        """Whether a user message with a key of its own would be taken in, displacing nothing."""
+        return self.depth < self.capacity
+
+    def put(self, entry: Envelope | Told) -> Envelope | None:
         """Take a user message in; returns the one that was displaced for it, if any.
 
         Raises:
             MailboxFull: the mailbox is full and its policy is to reject.
         """
-        user = self._user
+        policy = self.overflow
+        urgent = bool(self.urgent) and type(_message(entry)) in self.urgent
+        key = None
+        if isinstance(policy, Conflate) and not urgent:
+            key = policy.key(_message(entry))
+            place = self._keyed.get(key) if key is not None else None
+            if place is not None:
+                older, place.entry = place.entry, entry
+                self._displaced += 1
+                self._replaced += 1
+                return envelope_of(older)
         displaced = None
-        if len(user) >= self.capacity:
-            if self.overflow is Overflow.REJECT:
+        depth = self.depth
+        if depth >= self.capacity:
+            if policy is Overflow.DROP_NEWEST:
+                self._displaced += 1
+                return envelope_of(entry)
+            if policy is not Overflow.DROP_OLDEST:
                 raise MailboxFull(self.capacity)
             self._displaced += 1
-            if self.overflow is Overflow.DROP_NEWEST:
-                return envelope
-            displaced = user.popleft()
-        user.append(envelope)
-        self._accepted += 1
-        if len(user) > self._high_water:
-            self._high_water = len(user)
+            if not self.user and not urgent:
+                # All that wait are urgent: the newcomer is not the one to push them out.
+                return envelope_of(entry)
+            self._replaced += 1
+            self._note_depth(depth)
+            oldest = self.user.popleft() if self.user else self._urgent.popleft()  # type: ignore[union-attr]
+            displaced = envelope_of(oldest)
+        if urgent:
+            if self._urgent is None:
+                self._urgent = deque()
+            self._urgent.append(entry)
+        elif key is not None:
+            place = self._keyed[key] = _Keyed(key, entry)
+            self.user.append(place)
+        else:
+            self.user.append(entry)
         return displaced
 
     def put_system(self, message: Any) -> None:
         """Take a system message in: always accepted, since each has a bounded number of senders."""
+        if self._system is None:
+            self._system = deque()
         self._system.append(message)
 
     def next(self) -> Any | None:
-        """What is to be done next: a system message, else an :class:`Envelope`, else None."""
+        """What is to be done next: a system message, else an envelope or :data:`Told`, else None."""
         if self._system:
             return self._system.popleft()
-        return self._user.popleft() if self._user else None
+        return self.get()
 
     def get_system(self) -> Any | None:
         """The next system message, or None."""
         return self._system.popleft() if self._system else None
 
-    def get(self) -> Envelope | None:
+    def get(self) -> Envelope | Told | None:
         """The next user message, or None."""
-        return self._user.popleft() if self._user else None
+        depth = self.depth
+        if not depth:
+            return None
+        self._note_depth(depth)
+        self.taken += 1
+        if self._urgent:
+            return self._urgent.popleft()
+        entry: Any = self.user.popleft()
+        if type(entry) is _Keyed:
+            del self._keyed[entry.key]
+            return entry.entry
+        return entry  # type: ignore[no-any-return]
+
+    def queued(self) -> list[Envelope]:
+        """The user messages that wait, in the order in which they will be taken out; for inspection."""
+        entries = [*(self._urgent or ()), *self.user]
+        return [envelope_of(e.entry if type(e) is _Keyed else e) for e in entries]
+
+    def close(self) -> None:
+        """Whoever appends to `user` by itself has to stop: the actor has ended."""
+        self.room = 0
 
     def drain(self) -> list[Envelope]:
         """Everything that still waits, taken out: the dead letters of an actor that has ended."""
-        rest = list(self._user)
-        self._user.clear()
+        rest = []
+        while (entry := self.get()) is not None:
+            rest.append(envelope_of(entry))
         return rest
 
+    def take(self) -> None:
+        """Count a message that the caller takes from `user` by itself, just before it does."""
+        depth = len(self.user)
+        if depth > self.high_water:
+            self.high_water = depth
+        self.taken += 1
+
+    def _note_depth(self, depth: int) -> None:
+        # Depth grows only between two messages that are taken out, so this is where it is greatest.
+        if depth > self.high_water:
+            self.high_water = depth
+
     def __bool__(self) -> bool:
-        return bool(self._system or self._user)
+        return bool(self._system or self.user or self._urgent)
 
     def __len__(self) -> int:
-        return len(self._system) + len(self._user)
+        return (len(self._system) if self._system else 0) + self.depth
 
     def statistics(self) -> MailboxStatistics:
         """The counts of this moment."""
-        return MailboxStatistics(len(self._user), self._high_water, self._accepted, self._displaced)
+        depth = self.depth
+        accepted = self.taken + depth + self._replaced
+        return MailboxStatistics(depth, max(self.high_water, depth), accepted, self._displaced)
+
+
+def _message(entry: Envelope | Told) -> Any:
+    return entry[0] if type(entry) is tuple else entry.message  # type: ignore[union-attr]
