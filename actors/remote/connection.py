@@ -60,6 +60,7 @@ class Connection:
     def flush(self) -> None:
         """Have written what waits."""
         if not self._writing:
+            self._writing = True
             self._signal.set()
 
     def send_urgently(self, frame: bytes) -> None:
@@ -88,7 +89,7 @@ class Connection:
         if not self.reason:
             self.reason = text
             self.session.goodbye(code, text)
-            self._signal.set()
+            self.flush()
             self._flush_timer = self.world.call_later(FLUSH_SECONDS, self._end, "remote flush")
 
     def lose(self, reason: str) -> None:
@@ -133,7 +134,6 @@ class Connection:
         session, link, world = self.session, self.link, self.world
         try:
             await link.open()
-            self._writing = False
             assert self._nursery is not None
             self._nursery.start_soon(self._write, name="remote writer")
             while session.stage is not Stage.CLOSED:
@@ -151,7 +151,7 @@ class Connection:
             log.warning("a connection from outside the protocol is closed: %s", error)
             self.reason = self.reason or f"outside the protocol: {error}"
             session.goodbye(Farewell.PROTOCOL, str(error))
-            self._signal.set()
+            self.flush()
             self._flush_timer = self._flush_timer or world.call_later(
                 FLUSH_SECONDS, self._end, "remote flush"
             )
@@ -163,14 +163,14 @@ class Connection:
         session, outgoing = self.session, self.outgoing
         try:
             while True:
-                while not outgoing:
-                    if session.stage is Stage.CLOSED:
-                        self._end()
-                        return
+                if outgoing:
+                    await self.link.send(outgoing.take())
+                    session.spoke(self.world.monotonic())
+                elif session.stage is Stage.CLOSED:
+                    self._end()
+                    return
+                else:
+                    self._writing = False
                     await self._signal.wait()
-                self._writing = True
-                await self.link.send(outgoing.take())
-                self._writing = False
-                session.spoke(self.world.monotonic())
         except LinkLost as error:
             self.lose(str(error))

@@ -39,7 +39,7 @@ class SendWindow(Generic[T]):
     @property
     def full(self) -> bool:
         """Neither credit nor room to wait for it."""
-        return self.credits == 0 and len(self.waiting) >= self.window
+        return not self.credits and len(self.waiting) >= self.window
 
     def spend(self) -> bool:
         """Take a credit for a message that is sent now; False when there is none."""
@@ -50,7 +50,7 @@ class SendWindow(Generic[T]):
 
     def wait(self, item: T) -> None:
         """Keep a message until there is credit."""
-        assert self.credits == 0 and not self.full, f"{self.credits} credits, {len(self.waiting)} wait"
+        assert not self.credits and len(self.waiting) < self.window, (self.credits, len(self.waiting))
         self.waiting.append(item)
 
     def grant(self, credits: int) -> list[T]:

@@ -52,6 +52,23 @@ class Target:
     def idle(self) -> bool:
         return self.window.idle and not self._waiting
 
+    def deliver_all(self, envelopes: list[Envelope]) -> None:
+        """`deliver` them: with one look at where they go, as long as there is room."""
+        peer = self.inbound.peer
+        cell = None if self._waiting else peer.system._cells.get(self.ref.path)
+        position = 0
+        if cell is not None and cell.host == peer.host:
+            try:
+                for envelope in envelopes:
+                    cell.post(envelope)
+                    position += 1
+            except MailboxFull:
+                self._waiting.append(envelopes[position])
+                self._retry_later()
+                position += 1
+        for envelope in envelopes[position:]:
+            self.deliver(envelope)
+
     def deliver(self, envelope: Envelope) -> None:
         """Into the mailbox, or behind those that wait for room in it."""
         if len(self._waiting) >= 2 * self.window.window:
@@ -105,13 +122,12 @@ class Target:
                 self._waiting.remove(envelope)
                 return
 
-    def tell_finished(self, connection: int) -> None:
-        """One message that was told over that connection is finished."""
-        peer = self.inbound.peer
-        if connection == peer.connections:
-            credits = self.window.finish()
+    def tell_finished(self, window: ReceiveWindow) -> None:
+        """One message that was told within that window is finished."""
+        if window is self.window:
+            credits = window.finish()
             if credits:
-                peer.say(pack(Kind.CREDIT, self.name, credits))
+                self.inbound.peer.say(pack(Kind.CREDIT, self.name, credits))
         if self._waiting:
             self.pump()
 
@@ -122,13 +138,14 @@ class _Told(Reply):
 
     target: Target
     message: Any
-    connection: int
+    window: ReceiveWindow
+    """The target's, of the connection over which it came."""
     open: bool = True
 
     def answer(self, value: Any) -> None:
         if self.open:
             self.open = False
-            self.target.tell_finished(self.connection)
+            self.target.tell_finished(self.window)
 
     def fail(self, error: Exception) -> None:
         if self.open and not isinstance(error, _TOLD_ALREADY):
@@ -268,9 +285,10 @@ class Inbound:
         target = self._target(name)
         target.window.accept(len(messages))
         peer = self.peer
-        connection = peer.connections
+        window = target.window
         sender = f"{peer.name}:{sender}"
-        decode, pin, deliver = peer.decode, target.ref.incarnation, target.deliver
+        decode, pin = peer.decode, target.ref.incarnation
+        envelopes = []
         for data in messages:
             if type(data) is not bytes:
                 raise ProtocolError(f"TELLS: a message is {type(data).__name__}")
@@ -278,9 +296,10 @@ class Inbound:
                 message = decode(data)
             except CodecError as error:
                 peer.dead_letter(name, data, str(error), sender)
-                target.tell_finished(connection)
+                target.tell_finished(window)
                 continue
-            deliver(Envelope(message, sender, _Told(target, message, connection), pin))
+            envelopes.append(Envelope(message, sender, _Told(target, message, window), pin))
+        target.deliver_all(envelopes)
 
     def ask(self, frame: list[Any]) -> None:
         """ASK"""

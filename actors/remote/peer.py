@@ -82,13 +82,8 @@ class _Ask:
             self.target.window.waiting.remove(self)
 
 
-@frozen(eq=False)
-class _Tell:
-    """A message that waits for credit."""
-
-    sender: str
-    data: bytes
-    message: Any
+_Tell = tuple[str, bytes, Any]
+"""A message that waits for credit: its sender, its bytes, and itself."""
 
 
 @define(eq=False)
@@ -154,7 +149,8 @@ class Peer:
     _targets: dict[str, _Target] = field(factory=dict, init=False, repr=False)
     _asks: dict[int, _Ask] = field(factory=dict, init=False, repr=False)
     _encode: Callable[[Any], bytes] = field(init=False, repr=False)
-    _decode: Callable[[bytes], Any] = field(init=False, repr=False)
+    decode: Callable[[bytes], Any] = field(init=False, repr=False)
+    """The message in bytes from the peer; raises CodecError, whatever the bytes are."""
     _handlers: dict[int, Callable[[list[Any]], None]] = field(init=False, repr=False)
     _changed: Event = field(init=False, repr=False)
 
@@ -166,7 +162,7 @@ class Peer:
         self.channels = Channels(self)
         self.streams = Streams(self)
         codec = Codec(PeerResolver(self))
-        self._encode, self._decode = codec.encode, codec.decode
+        self._encode, self.decode = codec.encode, codec.decode
         self._message_bytes_max = self.limits.frame_bytes_max - HEAD_BYTES_MAX
         self._changed = self.world.event(f"change of {self.name}")
         inbound, watching, channels = self.inbound, self.watching, self.channels
@@ -302,7 +298,7 @@ class Peer:
         if window.spend():
             connection.tell(there.name, sender, data)
         else:
-            window.wait(_Tell(sender, data, message))
+            window.wait((sender, data, message))
 
     async def ask(
         self, target: Ref[P], message: Request[P, R], timeout_seconds: float = ASK_TIMEOUT_SECONDS
@@ -424,10 +420,10 @@ class Peer:
     def _release(self, target: _Target, credits: int) -> None:
         connection = self.connection
         for item in target.window.grant(credits):
-            if isinstance(item, _Ask):
+            if type(item) is not tuple:
                 self._send_ask(item)
             elif connection is not None:
-                connection.tell(target.name, item.sender, item.data)
+                connection.tell(target.name, item[0], item[1])
         if target.room is not None:
             target.look_again()
 
@@ -448,16 +444,6 @@ class Peer:
             return self.encode(error)
         except CodecError:
             return self.encode(ActorFailed(path, repr(error)[:HEAD_BYTES_MAX]))
-
-    def decode(self, data: bytes) -> Any:
-        """The message in bytes from the peer. Raises CodecError."""
-        try:
-            return self._decode(data)
-        except CodecError:
-            raise
-        except Exception as error:
-            # A class of the application's refused its fields: its own exception, of whatever kind.
-            raise CodecError(f"not a message: {error!r}") from error
 
     def decode_error(self, data: bytes, path: str) -> Exception:
         """The exception in bytes from the peer."""
@@ -521,8 +507,9 @@ class Peer:
         targets, self._targets = self._targets, {}
         for target in targets.values():
             for item in target.window.waiting:
-                if isinstance(item, _Tell):
-                    self.dead_letter(target.path, item.message, self.absence, item.sender)
+                if type(item) is tuple:
+                    sender, _, message = item
+                    self.dead_letter(target.path, message, self.absence, sender)
                 else:
                     item.settle(None, self.gone())
             target.look_again()
