@@ -52,6 +52,7 @@ from .bootstrap_policy import initial_objects
 from .context import RequestContext, UserInfo
 from .deletes import Deletes
 from .eviction import Evictions
+from .inflight import InFlight
 from .negotiation import negotiate
 from .patches import Patches
 from .paths import Paths, no_such_page
@@ -75,6 +76,10 @@ class ApiServerOptions:
 
     request_timeout_seconds: float = 60.0
     """--request-timeout: how long a request that is not a watch may take."""
+    max_requests_inflight: int = 400
+    """--max-requests-inflight: reading requests that are worked on at once; more wait."""
+    max_mutating_requests_inflight: int = 200
+    """--max-mutating-requests-inflight: the same for writing ones."""
     etcd_compaction_interval_seconds: float = 300.0
     """--etcd-compaction-interval: how often old revisions are forgotten."""
     event_ttl_seconds: int = 3600
@@ -112,6 +117,8 @@ class ApiServer(Actor[ApiServing]):
     async def on_start(self) -> None:
         world = self.world
         self.registry = Registry(self._storage, world, event_ttl_seconds=self.options.event_ttl_seconds)
+        self.reading = InFlight(world, self.options.max_requests_inflight)
+        self.mutating = InFlight(world, self.options.max_mutating_requests_inflight)
         self.context.start_soon(self.registry.follow, self.context, name=f"{self.context.path} watch cache")
         self.authorizer = Authorizer(self.registry)
         self.authenticator = Authenticator(
@@ -198,8 +205,10 @@ class ApiServer(Actor[ApiServing]):
         try:
             if info.verb == "watch" or (info.subresource == "log" and request.stream is not None):
                 return await self._dispatch(context)
+            places = self.reading if info.verb in ("get", "list") else self.mutating
             with self.world.deadline(self.options.request_timeout_seconds):
-                return await self._dispatch(context)
+                async with places.place():
+                    return await self._dispatch(context)
         except ApiError as error:
             return _refusal(error, context.warnings)
         except DeadlineExceeded:
