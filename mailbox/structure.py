@@ -50,8 +50,22 @@ def fields_reader(cls: type) -> Callable[[Any], Any]:
     attrs.resolve_types(cls)
     known = [(a.name, a.alias or a.name, _reader(a.type)) for a in attrs.fields(cls) if a.init]
     needed = [a.name for a in attrs.fields(cls) if a.init and a.default is attrs.NOTHING]
+    # Compiled, as attrs compiles constructors: what nearly all mappings are, whole and right, in one expression.
+    calls = ", ".join(
+        f"{alias}=values[{name!r}]" if reader is None else f"{alias}=readers[{position}](values[{name!r}])"
+        for position, (name, alias, reader) in enumerate(known)
+    )
+    readers = [reader for _, _, reader in known]
+    whole = eval(f"lambda values: cls({calls})", {"cls": cls, "readers": readers})
 
     def read(values: Any) -> Any:
+        try:
+            return whole(values)
+        except (KeyError, TypeError, Mismatch):
+            # Something is missing or wrong: say what, or take the defaults.
+            return slowly(values)
+
+    def slowly(values: Any) -> Any:
         if not isinstance(values, dict):
             raise Mismatch(f"the fields of {cls.__qualname__}", values)
         arguments = {}
