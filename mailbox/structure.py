@@ -50,7 +50,7 @@ def fields_reader(cls: type) -> Callable[[Any], Any]:
     attrs.resolve_types(cls)
     known = [(a.name, a.alias or a.name, _reader(a.type)) for a in attrs.fields(cls) if a.init]
     needed = [a.name for a in attrs.fields(cls) if a.init and a.default is attrs.NOTHING]
-    # Compiled, as attrs compiles constructors: what nearly all mappings are, whole and right, in one expression.
+    # Compiled, as attrs compiles constructors: one expression for a mapping that is whole and right.
     calls = ", ".join(
         f"{alias}=values[{name!r}]" if reader is None else f"{alias}=readers[{position}](values[{name!r}])"
         for position, (name, alias, reader) in enumerate(known)
