@@ -6,7 +6,9 @@
 - `actor`: what an actor author writes; `ref`: the only way to an actor
 - `cell`: one actor's life; `incarnation`: what it owns until it restarts; `supervision`: after a crash
 - `channels`: bounded streams between actors; `asking`: asks and their answers
-- `delivery`: what is seen of messages, and those that are lost; `hosts`: between hosts of one program
+- `delivery`: what is seen of messages, and those that are lost; `hosts`: between hosts of one program;
+  `host_network`: what may happen there; `sim_hosts`: machines that crash, pause and have wrong clocks;
+  `crashes`: what others notice
 - `system`: who is alive, how messages travel, how everything ends
 - `disk`: files and what survives a crash; `real_disk` and `sim_disk` implement it
 - `testkit`: probes, virtual time, crashes and simulated runs, for tests
@@ -23,6 +25,7 @@ from .channels import ChannelReader as ChannelReader
 from .channels import ChannelWriter as ChannelWriter
 from .channels import EndOfChannel as EndOfChannel
 from .dispatch import Timer as Timer
+from .host_network import HostUnreachable as HostUnreachable
 from .real import RealWorld as RealWorld
 from .ref import ActorFailed as ActorFailed
 from .ref import ActorStopped as ActorStopped

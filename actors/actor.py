@@ -11,6 +11,7 @@ from attrs import frozen
 from understudy.mailbox import CAPACITY, Message, Overflow, message
 
 from .channels import ChannelReader, ChannelWriter
+from .disk import Disk
 from .ref import ActorStopped, Ref
 from .supervision import PERMANENT, Supervision
 from .world import World
@@ -107,6 +108,11 @@ class Context(Generic[P]):
         self.path: str = cell.path
         self.host: str = cell.host
         self.self: Ref[P] = Ref(cell.path, cell.system)
+
+    @property
+    def disk(self) -> Disk:
+        """The disk of this actor's host. Raises NoDisk when the world was given none."""
+        return self.world.disk(self.host)
 
     def spawn(
         self,

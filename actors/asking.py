@@ -136,7 +136,12 @@ class FarReply(Reply):
 
     def _tell_abandoned(self) -> None:
         self.system.transmit(
-            self.target, self.source, None, lambda _: self._hear_abandoned(), "abandoned ask"
+            self.target,
+            self.source,
+            None,
+            lambda _: self._hear_abandoned(),
+            "abandoned ask",
+            on_lost=lambda _: self._hear_abandoned(),
         )
 
     def _hear_abandoned(self) -> None:

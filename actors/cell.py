@@ -89,6 +89,8 @@ class Cell:
     watchers: dict[str, int] = field(factory=dict)
     """Path and incarnation of who watches this actor."""
     stop_requested: bool = False
+    killed: bool = False
+    """Its host has crashed, and it has not begun again since."""
     _back_off_scope: trio.CancelScope | None = None
     _stop_timers: list[Timer] = field(factory=list)
     _ends: list[float] = field(factory=list)
@@ -154,6 +156,16 @@ class Cell:
         """End that incarnation after the current message."""
         self.post_system(_Leave(incarnation))
 
+    def kill(self) -> None:
+        """Its host crashes: what it knew and what waited for it is gone."""
+        self.killed = True
+        for envelope in self.mailbox.drain():
+            self.system._dead_letter(envelope, self.path, "the host crashed")
+        if self._back_off_scope is not None:
+            self._back_off_scope.cancel()
+        if self.life is not None:
+            self.life.kill()
+
     def fail(self, error: Exception) -> None:
         """Crash the current incarnation: one of its children did."""
         if self.life is not None:
@@ -172,7 +184,11 @@ class Cell:
         try:
             await self.system.world.dispatcher.turn(f"{self.path} start")
             while not self.stop_requested:
+                if self.killed and not await self._rise_again():
+                    break
                 reason = await self._live()
+                if self.killed:
+                    continue
                 again = not self.stop_requested and self._allows_restart(reason)
                 self._tell_watchers(reason, final=not again)
                 if not again:
@@ -183,6 +199,24 @@ class Cell:
                 self._tell_watchers(None, final=True)
         finally:
             self._finish()
+
+    async def _rise_again(self) -> bool:
+        """Wait until the host has power again; False when this actor does not begin again then."""
+        elsewhere = self.parent is None or self.parent.host != self.host
+        if not elsewhere or self.supervision.restart is Restart.TEMPORARY:
+            return False
+        self.state = State.BACKING_OFF
+        with trio.CancelScope() as self._back_off_scope:
+            await self.system.world.until_host_up(self.host)
+        self._back_off_scope = None
+        if self.stop_requested:
+            return False
+        for envelope in self.mailbox.drain():
+            self.system._dead_letter(envelope, self.path, "the host crashed")
+        self.killed = False
+        self.restarts += 1
+        self._ends.clear()
+        return True
 
     async def _live(self) -> Exception | None:
         """One incarnation; returns why it crashed, or None."""
@@ -270,6 +304,10 @@ class Cell:
 
     async def _handle(self, life: Incarnation, envelope: Envelope) -> None:
         system, reply = self.system, envelope.reply
+        if self.killed:
+            # It had its turn already when the host crashed.
+            system._dead_letter(envelope, self.path, "the host crashed")
+            return
         handler = life.actor.handlers.get(type(envelope.message))  # type: ignore[union-attr]
         if envelope.incarnation is not None and envelope.incarnation != life.number:
             system._dead_letter(envelope, self.path, "for another incarnation", str(envelope.incarnation))
@@ -364,7 +402,7 @@ class Cell:
     def _tell_watchers(self, reason: Exception | None, final: bool) -> None:
         notice = Terminated(self.path, self.incarnation, None if reason is None else repr(reason), final)
         for watcher, incarnation in list(self.watchers.items()):
-            self.system._notify(watcher, incarnation, notice)
+            self.system._notify(self.host, watcher, incarnation, notice)
 
     def _finish(self) -> None:
         self.state = State.STOPPED

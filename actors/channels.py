@@ -65,7 +65,16 @@ class Core:
 
     def carry(self, source: str, target: str, item: Any, deliver: Callable[[Any], None]) -> None:
         """Transmit something of this channel; when it cannot be read over there, the channel fails."""
-        self.system.transmit(source, target, item, deliver, self.label, self._unreadable)
+        self.system.transmit(
+            source, target, item, deliver, self.label, self._unreadable, on_lost=lambda _: self.end_writer()
+        )
+
+    def break_off(self, error: Exception) -> None:
+        """The hosts of the two ends have lost each other: both ends end, and each knows why."""
+        self.reader.break_off(error)
+        self._look_again()
+        if not self.writer.ended:
+            self.end_writer()
 
     def _unreadable(self, error: CodecError) -> None:
         if not self.reader.ended:

@@ -56,6 +56,8 @@ class Timer:
     label: str
     heap: "TimerHeap | None" = None
     """Where it waits; None before, and once it was taken out."""
+    host: str | None = None
+    """In simulation: the host whose timer it is; None for those of the world itself."""
 
     def cancel(self) -> None:
         """Forget the call; harmless when it was made already."""

@@ -1,8 +1,7 @@
-"""Between the hosts of one program: what is sent is encoded, and arrives in the order of sending."""
+"""Between the hosts of one program: what is sent is encoded, and travels as `host_network` says."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from understudy.mailbox import CodecError, Resolver, decode, encode
 
 from .channels import ChannelWriter
 from .delivery import DeadLetter
-from .ref import Ref
+from .ref import Ref, current_cell
 
 if TYPE_CHECKING:
     from .system import ActorSystem
@@ -62,21 +61,11 @@ class HostResolver(Resolver):
         return ChannelWriter(core)
 
 
-@define
-class _Link:
-    """What is on its way from one host to another: delivered in the order in which it was sent."""
-
-    queue: deque[tuple[bytes, Callable[[Any], None], Callable[[CodecError], None] | None]] = field(
-        factory=deque
-    )
-
-
 @define(eq=False)
 class Links:
     """The links between every two hosts of a system."""
 
     system: ActorSystem
-    _links: dict[tuple[str, str], _Link] = field(factory=dict, init=False)
 
     def transmit(
         self,
@@ -86,32 +75,44 @@ class Links:
         deliver: Callable[[Any], None],
         what: str,
         on_unreadable: Callable[[CodecError], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
+        reliable: bool = True,
     ) -> None:
-        """Carry something between hosts: by reference within one, encoded and in order between two.
+        """Carry something between hosts: by reference within one, encoded between two.
 
-        `on_unreadable` is called over there, after the dead letter, when the bytes cannot be decoded.
+        `reliable`: in the session of the two hosts, in order, until that breaks; else as a datagram (see
+        `host_network`). `on_lost` is called with the reason when it will not arrive; what it does must be
+        what the sending host can know. `on_unreadable` is called over there, after the dead letter, when the
+        bytes cannot be decoded. What an actor sends whose host has crashed goes nowhere.
 
         Raises:
             CodecError: it cannot be encoded; nothing was sent.
         """
-        hop_seconds = self.system.world.hop_seconds(source, target)
-        if hop_seconds is None:
+        system = self.system
+        network = system.world.network
+        if network is None or source == target:
             deliver(item)
             return
-        resolver = HostResolver(self.system, target)
+        sender = current_cell.get()
+        if sender is not None and sender.killed and sender.host == source:
+            if on_lost is not None:
+                system._crashes.when_broken(source, target, on_lost)
+            return
+        resolver = HostResolver(system, target)
         data = encode(item, resolver)
-        link = self._links.setdefault((source, target), _Link())
-        link.queue.append((data, deliver, on_unreadable))
 
         def arrive() -> None:
-            payload, action, failure = link.queue.popleft()
             try:
-                value = decode(payload, resolver)
+                value = decode(data, resolver)
             except CodecError as error:
-                self.system.lose(DeadLetter(what, source, payload, "cannot be decoded", str(error)))
-                if failure is not None:
-                    failure(error)
+                system.lose(DeadLetter(what, source, data, "cannot be decoded", str(error)))
+                if on_unreadable is not None:
+                    on_unreadable(error)
                 return
-            action(value)
+            deliver(value)
 
-        self.system.world.call_later(hop_seconds, arrive, f"{source} to {target}")
+        network.send(source, target, arrive, on_lost or _nothing, reliable=reliable)
+
+
+def _nothing(_: str) -> None:
+    pass

@@ -66,6 +66,12 @@ class Incarnation:
         if not self.ending:
             self.scope.cancel()
 
+    def kill(self) -> None:
+        """The host has crashed: end now, without a word to anybody."""
+        self.scope.cancel()
+        for scope in list(self.tasks.values()):
+            scope.cancel()
+
     # -- what it starts
 
     def start_task(
@@ -132,8 +138,12 @@ class Incarnation:
                 self._timers.pop(key, None)
             else:
                 # From due time to due time, so that a period does not drift; a late one is not made up for.
-                wait = self._timers[key].due + every - world.monotonic()
-                self._timers[key] = world.call_later(wait if wait > 0.0 else every, fire, label)
+                acting = current_cell.set(self.cell)
+                try:
+                    wait = self._timers[key].due + every - world.monotonic()
+                    self._timers[key] = world.call_later(wait if wait > 0.0 else every, fire, label)
+                finally:
+                    current_cell.reset(acting)
             envelope = Envelope(message, self.cell.path, incarnation=self.number)
             try:
                 self.cell.post(envelope)
@@ -187,7 +197,7 @@ class Incarnation:
             # Bounded by the children's own deadlines.
             for child in reversed(list(self.cell.children.values())):
                 await child.stop(1.0)
-        for end in list(self._channel_ends.values()):
+        for end in [] if self.cell.killed else list(self._channel_ends.values()):
             try:
                 self._close(end)
             except Exception as error:
@@ -223,7 +233,7 @@ class Incarnation:
             end.cancel()
 
     async def _call_stop_hook(self) -> None:
-        if self.actor is None:
+        if self.actor is None or self.cell.killed:
             return
         try:
             with self.cell.system.world.limit(STOP_HOOK_SECONDS, shield=True) as scope:

@@ -4,11 +4,14 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import trio
 
+from .disk import Disk, parts_of
 from .dispatch import RealDispatcher
-from .world import KeyProvider, World
+from .real_disk import RealDisk
+from .world import KeyProvider, NoDisk, World
 
 
 class GeneratedKeys(KeyProvider):
@@ -41,7 +44,9 @@ class RealWorld(World):
     Enter it (`async with RealWorld.open() as world`) so that its timers run.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, disk_root: Path | None = None) -> None:
+        """`disk_root` is a folder that exists; each host gets a folder in it for its disk."""
+        self._disk_root = disk_root
         self._dispatcher = RealDispatcher()
         super().__init__(self._dispatcher, int.from_bytes(os.urandom(16)) if seed is None else seed)
         self.keys = GeneratedKeys()
@@ -53,15 +58,23 @@ class RealWorld(World):
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    def disk(self, host: str) -> Disk:
+        if self._disk_root is None:
+            raise NoDisk("this world has no disk: RealWorld.open(disk_root=...)")
+        (name,) = parts_of(host)
+        folder = self._disk_root / name
+        folder.mkdir(exist_ok=True)
+        return RealDisk(folder)
+
     @classmethod
     @asynccontextmanager
-    async def open(cls, seed: int | None = None) -> AsyncIterator["RealWorld"]:
+    async def open(cls, seed: int | None = None, disk_root: Path | None = None) -> AsyncIterator["RealWorld"]:
         """A world whose timers run for as long as the block does.
 
         The timers run beside the caller's tasks rather than below them: when the caller is cancelled,
         the deadlines of its clean-up must still pass.
         """
-        world = cls(seed)
+        world = cls(seed, disk_root)
         scope = trio.CancelScope()
 
         async def timers() -> None:

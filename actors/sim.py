@@ -22,7 +22,11 @@ from outcome import Error, Outcome, Value, acapture, capture
 
 from . import _trio
 from .dispatch import Dispatcher, SimulationOver, Timer, TimerHeap, Waiter
+from .host_network import HostNetwork, LinkConditions
+from .ref import current_cell
 from .schedule import Fifo, Schedule
+from .sim_disk import SimDisk
+from .sim_hosts import HostClock, SimHost
 from .world import EPOCH, KeyProvider, World, wall_clock
 
 T = TypeVar("T")
@@ -124,8 +128,16 @@ class SimDispatcher(Dispatcher):
     _foreign_due: bool = False
     """One of Trio's own deadlines has come."""
     _time_text: tuple[float, str] = (-1.0, "")
+    clocks: dict[str, HostClock] = field(factory=dict)
+    """Of hosts whose clocks are not, or were not always, the world's."""
+    paused: dict[str, list["_Resume | Timer"]] = field(factory=dict)
+    """By host on which nothing goes on: what has become ready there."""
 
     def monotonic(self) -> float:
+        if self.clocks:
+            clock = self.clocks.get(_host_here() or "")
+            if clock is not None:
+                return clock.monotonic(self.clock.seconds)
         return self.clock.seconds
 
     def wake(self, waiter: Waiter, outcome: Outcome[Any] | None = None) -> None:
@@ -158,7 +170,17 @@ class SimDispatcher(Dispatcher):
         return await trio.lowlevel.wait_task_rescheduled(abort)
 
     def call_later(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
-        timer = Timer(self.clock.seconds + max(0.0, delay_seconds), action, label)
+        host = _host_here()
+        if self.clocks and host in self.clocks:
+            delay_seconds = self.clocks[host].true_delay(delay_seconds)
+        return self._add(delay_seconds, action, label, host)
+
+    def after(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
+        """`call_later` of the world itself: by true time, whoever asks for it, and on no host."""
+        return self._add(delay_seconds, action, label, None)
+
+    def _add(self, delay_seconds: float, action: Callable[[], None], label: str, host: str | None) -> Timer:
+        timer = Timer(self.clock.seconds + max(0.0, delay_seconds), action, label, None, host)
         if delay_seconds <= 0.0:
             # Due now: it need not wait until nobody can run, which a busy loop would put off forever.
             self._ready.append(timer)
@@ -249,6 +271,8 @@ class SimDispatcher(Dispatcher):
                 )
             if finished():
                 return
+            if self.paused:
+                self._set_aside()
             if not ready:
                 self._advance()
                 continue
@@ -268,6 +292,24 @@ class SimDispatcher(Dispatcher):
             if not self.steps % 256:
                 # The driver is Trio's main task, which gets the keyboard's interrupts.
                 await trio.lowlevel.checkpoint_if_cancelled()
+
+    def _set_aside(self) -> None:
+        """Take what is ready on paused hosts out of the ready set."""
+        going_on: list[_Resume | Timer] = []
+        for turn in self._ready:
+            if isinstance(turn, Timer):
+                host = turn.host
+            else:
+                task = turn.waiter.task
+                cell = None if task is None else task.context.get(current_cell)
+                host = None if cell is None else cell.host
+            self.paused.get(host or "", going_on).append(turn)
+        self._ready.clear()
+        self._ready.extend(going_on)
+
+    def resume(self, host: str) -> None:
+        """What became ready on a paused host is ready now."""
+        self._ready.extend(self.paused.pop(host, ()))
 
     def _count(self, label: str) -> None:
         self.steps += 1
@@ -294,6 +336,12 @@ class SimDispatcher(Dispatcher):
 
 def _nothing() -> None:
     pass
+
+
+def _host_here() -> str | None:
+    """The host of the actor on whose behalf the running task acts."""
+    cell = current_cell.get()
+    return None if cell is None else cell.host
 
 
 class FixedKeys(KeyProvider):
@@ -335,14 +383,60 @@ class SimWorld(World):
         self._sim = SimDispatcher(schedule or Fifo(), turns_max, observe)
         super().__init__(self._sim, seed)
         self.keys = FixedKeys()
-        self.latency_seconds = latency_seconds
+        sim = self._sim
+        self.network: HostNetwork = HostNetwork(
+            self.true_seconds,
+            sim.after,
+            lambda: self.rng("network"),
+            lambda what: sim.note("network", what),
+            LinkConditions(latency_seconds),
+        )
+        self._hosts: dict[str, SimHost] = {}
 
     @property
     def simulated(self) -> bool:
         return True
 
-    def hop_seconds(self, source: str, target: str) -> float | None:
-        return None if source == target else self.latency_seconds
+    def host(self, name: str) -> SimHost:
+        """A machine, to be crashed, paused and given another time; there is one of every name."""
+        host = self._hosts.get(name)
+        if host is None:
+            host = self._hosts[name] = SimHost(name, self)
+        return host
+
+    def disk(self, host: str) -> SimDisk:
+        return self.host(host).disk
+
+    def host_is_up(self, host: str) -> bool:
+        return host not in self._hosts or self._hosts[host].up
+
+    async def until_host_up(self, host: str) -> None:
+        if host in self._hosts:
+            await self._hosts[host].until_up()
+
+    def pause_host(self, name: str) -> None:
+        """See `SimHost.pause`."""
+        if name not in self._sim.paused:
+            self._sim.paused[name] = []
+            self._sim.note("host", f"{name} paused")
+
+    def resume_host(self, name: str) -> None:
+        """See `SimHost.resume`."""
+        if name in self._sim.paused:
+            self._sim.resume(name)
+            self._sim.note("host", f"{name} resumed")
+
+    def host_paused(self, name: str) -> bool:
+        """See `SimHost.paused`."""
+        return name in self._sim.paused
+
+    def true_seconds(self) -> float:
+        """The virtual time, whatever the clock of a host says."""
+        return self._sim.clock.seconds
+
+    def use_clock(self, host: str, clock: HostClock) -> None:
+        """Let a host's actors go by this clock."""
+        self._sim.clocks[host] = clock
 
     @property
     def steps(self) -> int:
@@ -350,7 +444,8 @@ class SimWorld(World):
         return self._sim.steps
 
     def now(self) -> datetime:
-        return wall_clock(EPOCH, self.monotonic())
+        clock = self._sim.clocks.get(_host_here() or "")
+        return wall_clock(EPOCH, self.monotonic() + (0.0 if clock is None else clock.offset_seconds))
 
     def trace_hash(self) -> str:
         """A digest of every turn of the run so far."""

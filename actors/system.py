@@ -34,6 +34,7 @@ from .actor import Actor, Terminated
 from .asking import Ask, FarReply
 from .cell import Cell
 from .channels import ChannelReader, ChannelWriter, Core
+from .crashes import Crashes
 from .delivery import DeadLetter as DeadLetter
 from .delivery import DeadLetterBox
 from .delivery import Delivery as Delivery
@@ -78,6 +79,7 @@ class ActorSystem:
         self._channel_numbers = count(1)
         self._ask_numbers = count(1)
         self._links = Links(self)
+        self._crashes = Crashes(self)
         self._nursery: trio.Nursery | None = None
         self._body = trio.CancelScope()
         self._error: Exception | None = None
@@ -91,6 +93,7 @@ class ActorSystem:
             RestartIntensityExceeded: an actor without a parent crashed too often; the block is cancelled.
         """
         system = cls(world)
+        system._crashes.attach()
         started, ended = world.event("system started"), world.event("system ended")
         trio.lowlevel.spawn_system_task(system._hold, started, ended, name="actor system")
         with trio.CancelScope(shield=True):
@@ -104,6 +107,7 @@ class ActorSystem:
             system._error.add_note(f"and the block that it ended raised {error!r}")
         finally:
             await system._shut_down(shutdown_seconds, ended)
+            system._crashes.detach()
         if system._error is not None:
             raise system._error
 
@@ -181,6 +185,8 @@ class ActorSystem:
             Mailbox(capacity, overflow),
             self.world.event(f"{path} ended"),
         )
+        cell.killed = not self.world.host_is_up(host)
+        self._crashes.placed.pop(path, None)
         self._cells[path] = cell
         (parent.children if parent else self._roots)[path] = cell
         self._start(cell.run, path)
@@ -227,7 +233,14 @@ class ActorSystem:
             return None
         return cell
 
+    def _whereabouts(self, target: Ref[Any]) -> str | None:
+        """The host of the actor, or where it was; None when no such actor is known."""
+        cell = self._cells.get(target.path)
+        return self._crashes.placed.get(target.path) if cell is None else cell.host
+
     def _forget(self, cell: Cell) -> None:
+        if self.world.network is not None:
+            self._crashes.placed[cell.path] = cell.host
         del self._cells[cell.path]
         del (cell.parent.children if cell.parent else self._roots)[cell.path]
 
@@ -262,7 +275,8 @@ class ActorSystem:
         if cell is not None and cell.host == source:
             cell.post(Envelope(message, path, ask, target.incarnation))
         else:
-            reply = ask if cell is None else FarReply(self, ask, cell.host, source)
+            host = self._whereabouts(target)
+            reply = ask if host is None or host == source else FarReply(self, ask, host, source)
             self._deliver(target, Envelope(message, path, reply, target.incarnation), source)
         if ask.done:
             # Refused at once. A caller that tries again in a loop must let others run all the same.
@@ -285,13 +299,13 @@ class ActorSystem:
         return ask.value  # type: ignore[no-any-return]
 
     def _deliver(self, target: Ref[Any], envelope: Envelope, source: str) -> None:
-        cell = self._find(target)
-        if cell is None:
+        cell, host = self._find(target), self._whereabouts(target)
+        if cell is not None and cell.host == source:
+            cell.post(envelope)
+        elif host is None or host == source:
             self._dead_letter(envelope, target.path, "no such actor")
             if envelope.reply is not None:
                 envelope.reply.fail(ActorStopped(target.path))
-        elif cell.host == source:
-            cell.post(envelope)
         else:
 
             def lose(error: Exception, reason: str) -> None:
@@ -305,6 +319,9 @@ class ActorSystem:
                 if there is None:
                     lose(ActorStopped(target.path), "gone on arrival")
                     return
+                if there.killed:
+                    self._dead_letter(envelope, target.path, "the host is starting")
+                    return
                 try:
                     there.post(envelope)
                 except MailboxFull as full:
@@ -314,7 +331,12 @@ class ActorSystem:
                 if envelope.reply is not None:
                     envelope.reply.fail(ActorFailed(target.path, str(error)))
 
-            self.transmit(source, cell.host, envelope.message, arrive, target.path, unreadable)
+            def lost(reason: str) -> None:
+                self._dead_letter(envelope, target.path, "lost between hosts", reason)
+
+            self.transmit(
+                source, host, envelope.message, arrive, target.path, unreadable, on_lost=lost, reliable=False
+            )
 
     def transmit(
         self,
@@ -324,9 +346,12 @@ class ActorSystem:
         deliver: Callable[[Any], None],
         what: str,
         on_unreadable: Callable[[CodecError], None] | None = None,
+        *,
+        on_lost: Callable[[str], None] | None = None,
+        reliable: bool = True,
     ) -> None:
         """See `Links.transmit`."""
-        self._links.transmit(source, target, item, deliver, what, on_unreadable)
+        self._links.transmit(source, target, item, deliver, what, on_unreadable, on_lost, reliable)
 
     def channel(
         self, name: str, capacity: int = 256, host: str = LOCAL
@@ -418,10 +443,8 @@ class ActorSystem:
         if cell is not None and cell.watchers.get(watcher.cell.path) == watcher.number:
             del cell.watchers[watcher.cell.path]
 
-    def _notify(self, watcher: str, incarnation: int, notice: Terminated) -> None:
-        cell = self._cells.get(watcher)
-        if cell is not None:
-            cell.notify(incarnation, notice)
+    def _notify(self, source: str, watcher: str, incarnation: int, notice: Terminated) -> None:
+        self._crashes.tell_watcher(source, watcher, incarnation, notice)
 
 
 def _host(cell: Cell | None) -> str:

@@ -15,9 +15,15 @@ from uuid import UUID
 import trio
 from attrs import define, field
 
+from .disk import Disk
 from .dispatch import Dispatcher, Timer, Waiter
+from .host_network import HostNetwork
 
 Ts = TypeVarTuple("Ts")
+
+
+class NoDisk(Exception):
+    """The world was made without a disk."""
 
 
 class DeadlineExceeded(Exception):
@@ -130,9 +136,13 @@ class World(ABC):
     """Time, randomness, ids, keys and child tasks."""
 
     keys: KeyProvider
+    network: HostNetwork | None = None
+    """What is between hosts; None: they are one machine, and messages pass by reference."""
 
     def __init__(self, dispatcher: Dispatcher, seed: int) -> None:
         self.dispatcher = dispatcher
+        self.crash_listeners: list[Callable[[str], None]] = []
+        """Called with the name of a host that crashes: in simulation only."""
         self.seed = seed
         self._streams: dict[str, random.Random] = {}
 
@@ -145,9 +155,21 @@ class World(ABC):
     def simulated(self) -> bool:
         """Whether time is virtual here: only for choosing boundary adapters, never for semantics."""
 
-    def hop_seconds(self, source: str, target: str) -> float | None:
-        """How long a message takes from host to host; None: they are one, and it passes by reference."""
-        return None
+    @abstractmethod
+    def disk(self, host: str) -> Disk:
+        """The disk of a host.
+
+        Raises:
+            NoDisk: this world was given none.
+        """
+
+    def host_is_up(self, host: str) -> bool:
+        """Whether a host has power."""
+        return True
+
+    async def until_host_up(self, host: str) -> None:
+        """Return once a host has power."""
+        assert self.host_is_up(host), f"{host} is down, and this world cannot wait for it"
 
     def monotonic(self) -> float:
         """Seconds on a clock that only goes forward."""

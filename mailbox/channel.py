@@ -66,6 +66,13 @@ class ReaderState:
             self.error = error
             self.ended = self.received == sent
 
+    def break_off(self, error: Exception) -> None:
+        """Nothing more can come; what came in order may still be read, and then there is the error."""
+        if not self.ended:
+            self.ended = True
+            self.error = error
+            self.early.clear()
+
     def cancel(self, error: Exception | None) -> None:
         """Nothing more is read: what came and was not taken is gone."""
         if not self.ended:
