@@ -94,9 +94,9 @@ class ReceiveWindow:
             raise ProtocolError(f"{self.outstanding + count} messages for {self.window} credits")
         self.outstanding += count
 
-    def finish(self) -> int:
-        """One message is finished; returns the credits to grant (0: not yet worth a frame)."""
-        self._finished += 1
+    def finish(self, count: int = 1) -> int:
+        """So many messages are finished; returns the credits to grant (0: not yet worth a frame)."""
+        self._finished += count
         assert self._finished <= self.outstanding, f"{self._finished} finished of {self.outstanding}"
         return self.flush() if self._finished * 2 >= self.window else 0
 

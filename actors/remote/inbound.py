@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from understudy.actors.ref import ActorFailed, ActorStopped, Ref, Unhandled
-from understudy.mailbox import CodecError, Envelope, MailboxFull, Reply
+from understudy.mailbox import CodecError, Envelope, MailboxFull, Reply, Told, envelope_of
 
 from .credit import ReceiveWindow
 from .framing import ProtocolError
@@ -32,6 +32,10 @@ RETRY_SECONDS = 0.01
 ACKNOWLEDGE_EVERY = 64
 """Reliable messages that are acknowledged together while others are in work."""
 
+MARK_EVERY = 64
+"""Of told messages, one of so many is followed to its end. Mailboxes keep their order, so that those before
+it are finished by then, too; and those cost what local ones do."""
+
 _TOLD_ALREADY = (ActorFailed, ActorStopped, MailboxFull, Unhandled)
 """Ends of a message that its actor's own bookkeeping has noted."""
 
@@ -45,51 +49,52 @@ class Target:
     """As the wire calls it."""
     ref: Ref[Any]
     window: ReceiveWindow
-    _waiting: deque[Envelope] = field(factory=deque, init=False)
+    _waiting: deque[Envelope | Told] = field(factory=deque, init=False)
     _retrying: bool = field(default=False, init=False)
 
     @property
     def idle(self) -> bool:
         return self.window.idle and not self._waiting
 
-    def deliver_all(self, envelopes: list[Envelope]) -> None:
+    def deliver_all(self, entries: list[Envelope | Told]) -> None:
         """`deliver` them: with one look at where they go, as long as there is room."""
         peer = self.inbound.peer
         cell = None if self._waiting else peer.system._cells.get(self.ref.path)
         position = 0
         if cell is not None and cell.host == peer.host:
             try:
-                for envelope in envelopes:
-                    cell.post(envelope)
+                for entry in entries:
+                    cell.post(entry)
                     position += 1
             except MailboxFull:
-                self._waiting.append(envelopes[position])
+                self._waiting.append(entries[position])
                 self._retry_later()
                 position += 1
-        for envelope in envelopes[position:]:
-            self.deliver(envelope)
+        for entry in entries[position:]:
+            self.deliver(entry)
 
-    def deliver(self, envelope: Envelope) -> None:
+    def deliver(self, entry: Envelope | Told) -> None:
         """Into the mailbox, or behind those that wait for room in it."""
         if len(self._waiting) >= 2 * self.window.window:
             # Of several connections, each with its window: only of a peer that keeps losing them.
-            assert envelope.reply is not None, "what comes from a peer has a reply"
+            envelope = envelope_of(entry)
             self.inbound.peer.dead_letter(self.ref.path, envelope.message, "too many wait", envelope.sender)
-            envelope.reply.fail(MailboxFull(self.window.window))
+            if envelope.reply is not None:
+                envelope.reply.fail(MailboxFull(self.window.window))
         elif self._waiting:
-            self._waiting.append(envelope)
-        elif not self._post(envelope):
-            self._waiting.append(envelope)
+            self._waiting.append(entry)
+        elif not self._post(entry):
+            self._waiting.append(entry)
             self._retry_later()
 
-    def _post(self, envelope: Envelope) -> bool:
+    def _post(self, entry: Envelope | Told) -> bool:
         peer = self.inbound.peer
         cell = peer.system._cells.get(self.ref.path)
         try:
             if cell is not None and cell.host == peer.host:
-                cell.post(envelope)
+                cell.post(entry)
             else:
-                peer.system._deliver(self.ref, envelope, peer.host)
+                peer.system._deliver(self.ref, envelope_of(entry), peer.host)
         except MailboxFull:
             return False
         return True
@@ -98,11 +103,9 @@ class Target:
         """Hand on what waits, as far as there is room."""
         waiting = self._waiting
         while waiting:
-            envelope = waiting.popleft()
-            reply = envelope.reply
-            assert reply is not None, "what comes from a peer has a reply"
-            if reply.wanted() and not self._post(envelope):
-                waiting.appendleft(envelope)
+            entry = waiting.popleft()
+            if not self._post(entry):
+                waiting.appendleft(entry)
                 self._retry_later()
                 return
 
@@ -115,17 +118,17 @@ class Target:
         self._retrying = False
         self.pump()
 
-    def forget(self, envelope_reply: Reply) -> None:
+    def forget(self, reply: Reply) -> None:
         """A message whose asker gave up need not wait any longer."""
-        for envelope in self._waiting:
-            if envelope.reply is envelope_reply:
-                self._waiting.remove(envelope)
+        for entry in self._waiting:
+            if type(entry) is Envelope and entry.reply is reply:
+                self._waiting.remove(entry)
                 return
 
-    def tell_finished(self, window: ReceiveWindow) -> None:
-        """One message that was told within that window is finished."""
+    def tells_finished(self, window: ReceiveWindow, count: int) -> None:
+        """So many messages that were told within that window are finished."""
         if window is self.window:
-            credits = window.finish()
+            credits = window.finish(count)
             if credits:
                 self.inbound.peer.say(pack(Kind.CREDIT, self.name, credits))
         if self._waiting:
@@ -134,18 +137,19 @@ class Target:
 
 @define(eq=False)
 class _Told(Reply):
-    """What becomes of a told message: its credit goes back when it is finished, whichever way."""
+    """What becomes of told messages: their credits go back when the last is finished, whichever way."""
 
     target: Target
     message: Any
     window: ReceiveWindow
-    """The target's, of the connection over which it came."""
+    """The target's, of the connection over which they came."""
+    count: int
     open: bool = True
 
     def answer(self, value: Any) -> None:
         if self.open:
             self.open = False
-            self.target.tell_finished(self.window)
+            self.target.tells_finished(self.window, self.count)
 
     def fail(self, error: Exception) -> None:
         if self.open and not isinstance(error, _TOLD_ALREADY):
@@ -288,7 +292,8 @@ class Inbound:
         window = target.window
         sender = f"{peer.name}:{sender}"
         decode, pin = peer.decode, target.ref.incarnation
-        envelopes = []
+        entries: list[Envelope | Told] = []
+        every, unmarked = min(MARK_EVERY, window.window // 8), 0
         for data in messages:
             if type(data) is not bytes:
                 raise ProtocolError(f"TELLS: a message is {type(data).__name__}")
@@ -296,10 +301,19 @@ class Inbound:
                 message = decode(data)
             except CodecError as error:
                 peer.dead_letter(name, data, str(error), sender)
-                target.tell_finished(window)
+                target.tells_finished(window, 1)
                 continue
-            envelopes.append(Envelope(message, sender, _Told(target, message, window), pin))
-        target.deliver_all(envelopes)
+            unmarked += 1
+            if unmarked >= every or pin is not None:
+                reply = _Told(target, message, window, unmarked)
+                entries.append(Envelope(message, sender, reply, pin))
+                unmarked = 0
+            else:
+                entries.append((message, sender))
+        if unmarked:
+            message, _ = entries[-1]  # type: ignore[misc]
+            entries[-1] = Envelope(message, sender, _Told(target, message, window, unmarked))
+        target.deliver_all(entries)
 
     def ask(self, frame: list[Any]) -> None:
         """ASK"""

@@ -420,7 +420,7 @@ class Peer:
     def _release(self, target: _Target, credits: int) -> None:
         connection = self.connection
         for item in target.window.grant(credits):
-            if type(item) is not tuple:
+            if isinstance(item, _Ask):
                 self._send_ask(item)
             elif connection is not None:
                 connection.tell(target.name, item[0], item[1])
@@ -507,11 +507,11 @@ class Peer:
         targets, self._targets = self._targets, {}
         for target in targets.values():
             for item in target.window.waiting:
-                if type(item) is tuple:
+                if isinstance(item, _Ask):
+                    item.settle(None, self.gone())
+                else:
                     sender, _, message = item
                     self.dead_letter(target.path, message, self.absence, sender)
-                else:
-                    item.settle(None, self.gone())
             target.look_again()
         asks, self._asks = self._asks, {}
         for ask in asks.values():
