@@ -5,12 +5,13 @@ walks a cancelled scope's tasks in set order. A simulation has to pin both, and 
 """
 
 import random
-from collections.abc import Iterator, Sized
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any
 
 import trio
-from trio._core import _run
+from trio._core import _run, _traps
 
 
 class BatchOrder(random.Random):
@@ -114,3 +115,65 @@ def woken_from_outside(task: trio.lowlevel.Task) -> bool:
     if current is None:
         return not task._cancel_status.effectively_cancelled and task.name != ENTRY_QUEUE
     return current.name == ENTRY_QUEUE and task is not current and task._schedule_points > 0
+
+
+# -- running the beginning of another task
+
+Abort = Callable[[trio.lowlevel.RaiseCancelT], trio.lowlevel.Abort]
+
+
+@types.coroutine
+def wait_to_lend(abort: Abort) -> Generator[Any, Any, Any]:
+    """Wait as `wait_task_rescheduled` does; returns the outcome as it is.
+
+    While it waits, `begin_as` may begin a coroutine in the waiting task's name. The outcome is then that of
+    the wait at which the coroutine stopped: pass it to `carry_on`.
+    """
+    return (yield _traps.WaitTaskRescheduled(abort))
+
+
+def begin_as(task: trio.lowlevel.Task, coroutine: Coroutine[Any, Any, Any]) -> bool:
+    """Run a coroutine to its first wait as if `task`, which is in `wait_to_lend`, did; True: it has ended.
+
+    Otherwise the task now waits for what the coroutine waits for. Costs no pass of Trio's loop. Raises what
+    the coroutine raises.
+    """
+    context = _run.GLOBAL_RUN_CONTEXT
+    caller, abort = context.task, task._abort_func
+    # As in any task that runs: a cancellation that comes meanwhile is delivered at the next wait.
+    task._abort_func = None
+    context.task = task
+    trap: Any = None
+    try:
+        trap = task.context.run(coroutine.send, None)
+    except StopIteration:
+        pass
+    finally:
+        context.task = caller
+        if trap is None:
+            task._abort_func = abort
+            task._attempt_delivery_of_any_pending_cancel()
+    if trap is None:
+        return True
+    task._schedule_points += 1
+    if trap is _traps.CancelShieldedCheckpoint:
+        trio.lowlevel.reschedule(task)
+    else:
+        assert type(trap) is _traps.WaitTaskRescheduled, (
+            f"an actor's handler waits for {trap!r}, unknown to Trio"
+        )
+        task._cancel_points += 1
+        task._abort_func = trap.abort_func
+        task._attempt_delivery_of_any_pending_cancel()
+    return False
+
+
+@types.coroutine
+def carry_on(coroutine: Coroutine[Any, Any, Any], outcome: Any) -> Generator[Any, Any, Any]:
+    """Run to its end what `begin_as` has begun, from the outcome of its first wait on."""
+    while True:
+        try:
+            trap = coroutine.send(outcome)
+        except StopIteration as end:
+            return end.value
+        outcome = yield trap

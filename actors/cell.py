@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from attrs import define, field, frozen
 
 from understudy.mailbox import Envelope, Mailbox, MailboxFull, Refusal, Told, label
 
+from ._trio import carry_on
 from .actor import Actor, Context, Handler, Terminated
 from .dispatch import Timer, Waiter
 from .incarnation import Incarnation, current_cell
@@ -89,6 +90,8 @@ class Cell:
     watchers: dict[str, int] = field(factory=dict)
     """Path and incarnation of who watches this actor."""
     stop_requested: bool = False
+    _begun: Coroutine[Any, Any, None] | None = None
+    """A message's handling that an asker began and that this actor's task has to go on with."""
     killed: bool = False
     """Its host has crashed, and it has not begun again since."""
     _back_off_scope: trio.CancelScope | None = None
@@ -119,6 +122,34 @@ class Cell:
                 displaced.reply.fail(MailboxFull(self.mailbox.capacity))
         if self.waiter is not None:
             self.wake()
+
+    def handle_now(self, envelope: Envelope) -> bool:
+        """Begin to handle a message inside the caller's step, if the actor is idle; False: it is not.
+
+        For the actor it is as if its own task ran: the handler's waits, and what it raises, are that task's.
+        """
+        waiter, life = self.waiter, self.life
+        if waiter is None or life is None or self.mailbox:
+            return False
+        self.waiter = None
+        handling = self._handle(life, envelope)
+        try:
+            ended = self.system.world.dispatcher.begin_as(waiter, handling)
+        except Exception as error:
+            life.fail(error)
+            ended = True
+        if ended is None:
+            handling.close()
+            self.waiter = waiter
+            return False
+        self.mailbox.count_handled()
+        if not ended:
+            self._begun = handling
+        elif not waiter.woken:
+            self.waiter = waiter
+            if self.mailbox:
+                self.wake()
+        return True
 
     def post_system(self, message: Any) -> None:
         """Put a system message in its lane."""
@@ -258,8 +289,15 @@ class Cell:
         while True:
             if not waiting and not mailbox:
                 waiter = self.waiter = Waiter(self.path)
-                await dispatcher.park(waiter, self._unlink)
+                outcome = await dispatcher.park_to_lend(waiter, self._unlink)
                 left = MESSAGES_A_WAKE
+                begun = self._begun
+                if begun is None:
+                    outcome.unwrap()
+                else:
+                    self._begun = None
+                    await carry_on(begun, outcome)
+                    continue
             elif traced:
                 await dispatcher.turn(self.path)
             else:

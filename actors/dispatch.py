@@ -8,7 +8,7 @@ their order is ours.
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, ClassVar, Protocol
@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Protocol
 import trio
 from attrs import define, field
 from outcome import Error, Outcome, Value
+
+from . import _trio
 
 log = logging.getLogger("understudy.actors")
 
@@ -194,6 +196,18 @@ class Dispatcher(ABC):
         `on_cancel` unlinks the waiter when the wait is cancelled, so that nobody wakes it afterwards.
         """
 
+    async def park_to_lend(self, waiter: Waiter, on_cancel: Callable[[], None]) -> Outcome[Any]:
+        """Like `park`, but where `begin_as` may be used meanwhile; returns the outcome as it is."""
+        return Value(await self.park(waiter, on_cancel))
+
+    def begin_as(self, waiter: Waiter, coroutine: Coroutine[Any, Any, Any]) -> bool | None:
+        """Run a coroutine to its first wait in the name of the task that waits in `park_to_lend`.
+
+        Returns True when it has ended, False when that task has to go on with it, and None, without having
+        run anything, where that cannot be done now.
+        """
+        return None
+
     @abstractmethod
     def call_later(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
         """Make a synchronous call after a delay."""
@@ -229,6 +243,8 @@ class RealDispatcher(Dispatcher):
     traced = False
     TURNS_MAX = 64
     """Turns that a task may take in a row before Trio runs another task."""
+    BORROWED_MAX = 8
+    """Actors that may run inside one another's asks: each is a few frames of the interpreter's stack."""
 
     def __init__(self) -> None:
         self._heap = TimerHeap()
@@ -236,6 +252,7 @@ class RealDispatcher(Dispatcher):
         self._alarm = float("-inf")
         """When the timers' task looks at its heap next."""
         self._turns = 0
+        self._borrowed = 0
 
     def monotonic(self) -> float:
         return trio.current_time()
@@ -253,6 +270,22 @@ class RealDispatcher(Dispatcher):
         waiter.task = trio.lowlevel.current_task()
         waiter.on_cancel = on_cancel
         return await trio.lowlevel.wait_task_rescheduled(waiter.aborted)
+
+    async def park_to_lend(self, waiter: Waiter, on_cancel: Callable[[], None]) -> Outcome[Any]:
+        waiter.task = trio.lowlevel.current_task()
+        waiter.on_cancel = on_cancel
+        outcome: Outcome[Any] = await _trio.wait_to_lend(waiter.aborted)
+        return outcome
+
+    def begin_as(self, waiter: Waiter, coroutine: Coroutine[Any, Any, Any]) -> bool | None:
+        if self._borrowed >= self.BORROWED_MAX:
+            return None
+        assert waiter.task is not None, f"{waiter.label} does not wait"
+        self._borrowed += 1
+        try:
+            return _trio.begin_as(waiter.task, coroutine)
+        finally:
+            self._borrowed -= 1
 
     def call_later(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
         timer = Timer(trio.current_time() + delay_seconds, action, label)

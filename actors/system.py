@@ -273,13 +273,16 @@ class ActorSystem:
         ask = Ask(dispatcher, path, target.path, message, timeout_seconds, next(self._ask_numbers))
         cell = self._find(target)
         if cell is not None and cell.host == source:
-            cell.post(Envelope(message, path, ask, target.incarnation))
+            envelope = Envelope(message, path, ask, target.incarnation)
+            # An actor's frames hold off the keyboard's interrupts, so only those may run another's handler.
+            if sender is None or cell.waiter is None or not cell.handle_now(envelope):
+                cell.post(envelope)
         else:
             host = self._whereabouts(target)
             reply = ask if host is None or host == source else FarReply(self, ask, host, source)
             self._deliver(target, Envelope(message, path, reply, target.incarnation), source)
         if ask.done:
-            # Refused at once. A caller that tries again in a loop must let others run all the same.
+            # Answered or refused at once. A caller that asks in a loop must let others run all the same.
             await dispatcher.turn(ask.label)
         else:
             timer = dispatcher.expire_later(ask, timeout_seconds)

@@ -170,12 +170,10 @@ class Mailbox:
             rest.append(envelope_of(entry))
         return rest
 
-    def take(self) -> None:
-        """Count a message that the caller takes from `user` by itself, just before it does."""
-        depth = len(self.user)
-        if depth > self.high_water:
-            self.high_water = depth
+    def count_handled(self) -> None:
+        """Count a message that was handled at once, without waiting here."""
         self.taken += 1
+        self._note_depth(1)
 
     def _note_depth(self, depth: int) -> None:
         # Depth grows only between two messages that are taken out, so this is where it is greatest.

@@ -125,3 +125,32 @@ def test_with_rare_polls_what_comes_from_outside_is_still_seen_and_noted() -> No
         assert polls.events_seen
 
     trio.run(main)
+
+
+def test_a_coroutine_begins_in_a_waiting_tasks_name() -> None:
+    async def main() -> list[object]:
+        seen: list[object] = []
+        waiting = trio.Event()
+
+        async def handler() -> str:
+            seen.append(trio.lowlevel.current_task().name)
+            with trio.move_on_after(0.001):
+                await trio.sleep_forever()
+            seen.append(trio.lowlevel.current_task().name)
+            return "result"
+
+        async def lender() -> None:
+            waiting.set()
+            outcome = await _trio.wait_to_lend(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+            seen.append(await _trio.carry_on(begun, outcome))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lender, name="lender")
+            await waiting.wait()
+            task = next(iter(nursery.child_tasks))
+            begun = handler()
+            assert not _trio.begin_as(task, begun)
+            assert trio.lowlevel.current_task() is not task
+        return seen
+
+    assert trio.run(main) == ["lender", "lender", "result"]
