@@ -104,6 +104,10 @@ class Target:
         waiting = self._waiting
         while waiting:
             entry = waiting.popleft()
+            if type(entry) is tuple:
+                # Followed to its end, which makes room for the next.
+                message, sender = entry
+                entry = Envelope(message, sender, _Told(self, message, self.window, 0))
             if not self._post(entry):
                 waiting.appendleft(entry)
                 self._retry_later()
