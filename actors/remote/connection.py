@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import trio
 from attrs import define, field
 
 from understudy.actors.dispatch import Timer
@@ -41,9 +42,9 @@ class Connection:
     _signal: Signal = field(init=False)
     _writing: bool = field(default=True, init=False)
     """The writer will look again by itself. So it is until the link is open."""
-    _at_once: bool = field(default=True, init=False)
-    """The next urgent frame may be sent without waking the writer: once for every chunk that was read, so
-    that one answer goes at once and many are written together."""
+    at_once: bool = field(default=True, init=False)
+    """The next ask may be handled, and the next urgent frame sent, within the reader's step: once for every
+    chunk that was read, so that one is answered at once, and many are shared out and written together."""
     _nursery: Nursery | None = field(default=None, init=False)
     _timer: Timer | None = field(default=None, init=False)
     _flush_timer: Timer | None = field(default=None, init=False)
@@ -66,10 +67,10 @@ class Connection:
     def send_urgently(self, frame: bytes) -> None:
         """Queue a frame that somebody waits for: it is written at once when nothing is before it."""
         outgoing = self.outgoing
-        if self._writing or outgoing or not self._at_once or self.reason:
+        if self._writing or outgoing or not self.at_once or self.reason:
             self.send(frame)
             return
-        self._at_once = False
+        self.at_once = False
         try:
             sent = self.link.send_now(frame)
         except LinkLost as error:
@@ -130,6 +131,7 @@ class Connection:
             self.flush()
         self._arm()
 
+    @trio.lowlevel.enable_ki_protection
     async def _read(self) -> None:
         session, link, world = self.session, self.link, self.world
         try:
@@ -141,7 +143,7 @@ class Connection:
                 if not data:
                     self.lose("the other side closed the stream")
                     return
-                self._at_once = True
+                self.at_once = True
                 session.feed(data, world.monotonic())
                 while (frame := session.next_frame()) is not None:
                     self.receive(self, frame)

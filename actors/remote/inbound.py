@@ -73,6 +73,14 @@ class Target:
         for entry in entries[position:]:
             self.deliver(entry)
 
+    def ask(self, envelope: Envelope) -> None:
+        """`deliver` it; handled here and now if its actor is idle and nobody else is kept waiting by that."""
+        peer = self.inbound.peer
+        cell = None if self._waiting else peer.system._cells.get(self.ref.path)
+        at_once = peer.connection is not None and peer.connection.at_once
+        if cell is None or cell.host != peer.host or not at_once or not cell.handle_now(envelope):
+            self.deliver(envelope)
+
     def deliver(self, entry: Envelope | Told) -> None:
         """Into the mailbox, or behind those that wait for room in it."""
         if len(self._waiting) >= 2 * self.window.window:
@@ -334,7 +342,7 @@ class Inbound:
             peer.dead_letter(name, data, str(error), f"{peer.name}:{sender}")
             reply.fail(ActorFailed(target.ref.path, f"the message cannot be read: {error}"))
             return
-        target.deliver(Envelope(message, f"{peer.name}:{sender}", reply, target.ref.incarnation))
+        target.ask(Envelope(message, f"{peer.name}:{sender}", reply, target.ref.incarnation))
 
     def cancel(self, frame: list[Any]) -> None:
         """CANCEL: the answer may have crossed it."""
