@@ -1,7 +1,7 @@
 """A plan: what makes one simulated run what it is, besides the code. Data, small enough to paste in a test.
 
 A run is a function of (code, plan): the seed of the world's random streams, the sparse deviations of its
-order of turns from first come, first served, and the actors that crash at given turns.
+order of turns from first come, first served, and the actors and hosts that crash at given turns.
 
 There are two deviations. A *skip* lets another turn go first, once. A *hold* keeps the turn that is next back
 for a number of turns, as a slow machine or a long queue would: most races need one or two of them, where they
@@ -40,7 +40,8 @@ class Plan:
     """At these turns the one who is next is held back: others go first for so many turns, or until nobody
     else is ready."""
     crashes: Mapping[int, str] = field(factory=dict, converter=_sorted_paths)
-    """Before these turns the actor of that path crashes, if there is one."""
+    """Before these turns the actor of that path crashes, if there is one. A name without a slash in front is
+    a host, which loses power for a tenth of a second."""
 
     def __str__(self) -> str:
         """Python that makes this plan again."""

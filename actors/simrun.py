@@ -86,6 +86,10 @@ Search = Generator[Job, RunResult[T], R]
 """Something that asks for runs, one after the other, and ends with a result."""
 
 
+HOST_DOWN_SECONDS = 0.1
+"""How long a host that a plan crashes is without power."""
+
+
 @define(eq=False)
 class _Recorder:
     """A schedule that follows another one, carries out the plan's crashes and notes what was chosen."""
@@ -104,7 +108,7 @@ class _Recorder:
         job = self.job
         crashing = job.plan.crashes.get(step) if job.plan.crashes else None
         if crashing is not None and self.system is not None:
-            self.system.crash(Ref(crashing, self.system), InjectedCrash(f"before turn {step}"))
+            self._crash(crashing, step, self.system)
         index = 0
         if not self.over:
             index = self.order.choose(step, ready)
@@ -116,6 +120,15 @@ class _Recorder:
             assert self.world is not None
             job.before_turn(Situation(self.world, self.system, step, index))
         return index
+
+    def _crash(self, what: str, step: int, system: ActorSystem) -> None:
+        assert self.world is not None
+        if what.startswith("/"):
+            system.crash(Ref(what, system), InjectedCrash(f"before turn {step}"))
+        else:
+            host = self.world.host(what)
+            host.crash()
+            self.world.call_later(HOST_DOWN_SECONDS, host.restart, f"{what} restarts")
 
 
 async def _run_here(
@@ -163,7 +176,8 @@ def run_search(scenario: Scenario[T], search: "Search[T, R]", *, turns_max: int 
                 ended.append(stop.value)
                 return
             polls.events_seen = False
-            result = await _run_here(scenario, job, clock, turns_max, guarded=False)
+            with _trio.without_instruments():
+                result = await _run_here(scenario, job, clock, turns_max, guarded=False)
             if polls.events_seen:
                 # Something came from outside. Whether it woke anybody, a guarded run tells.
                 result = await _run_here(scenario, job, clock, turns_max, guarded=True)

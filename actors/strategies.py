@@ -45,7 +45,7 @@ def plans(
     crashes_max: int = 2,
     seeds: st.SearchStrategy[int] | None = None,
 ) -> st.SearchStrategy[Plan]:
-    """Plans for `simulate`: skips, holds, crashes of the actors at `crash_paths`, and by default seed 0.
+    """Plans for `simulate`: skips, holds, crashes of `crash_paths` (actors or hosts), and by default seed 0.
 
     At most `deviations_max` of each kind of deviation.
     """

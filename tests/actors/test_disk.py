@@ -10,7 +10,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from understudy.actors import SimWorld
+from understudy.actors import RealWorld, SimWorld
 from understudy.actors.disk import (
     SECTOR_BYTES,
     Disk,
@@ -23,6 +23,7 @@ from understudy.actors.disk import (
 )
 from understudy.actors.real_disk import RealDisk
 from understudy.actors.sim_disk import SimDisk
+from understudy.actors.world import NoDisk
 
 Main = Callable[[Disk], Awaitable[Any]]
 
@@ -39,7 +40,16 @@ def on_simulated_disk(main: Main, seed: int = 0) -> Any:
     return SimWorld(seed).run(run)
 
 
-both = pytest.mark.parametrize("run", [on_real_disk, on_simulated_disk])
+def on_a_real_worlds_disk(main: Main) -> Any:
+    async def run(root: Path) -> Any:
+        async with RealWorld.open(disk_root=root) as world:
+            return await main(world.disk("local"))
+
+    with tempfile.TemporaryDirectory() as folder:
+        return trio.run(run, Path(folder))
+
+
+both = pytest.mark.parametrize("run", [on_real_disk, on_a_real_worlds_disk, on_simulated_disk])
 Run = Callable[[Main], Any]
 
 
@@ -171,6 +181,18 @@ def test_both_disks_answer_alike(steps: list[tuple[Any, ...]]) -> None:
     assert on_simulated_disk(main) == on_real_disk(main)
 
 
+def test_a_world_without_a_disk_says_so_and_hosts_have_disks_of_their_own(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with RealWorld.open() as world:
+            with pytest.raises(NoDisk, match="disk_root"):
+                world.disk("local")
+        async with RealWorld.open(disk_root=tmp_path) as world:
+            await world.disk("one").replace_file("a", b"1")
+            assert await world.disk("two").list() == [] and await world.disk("one").list() == ["a"]
+
+    trio.run(main)
+
+
 # -- crashes
 
 
@@ -292,10 +314,8 @@ def test_a_sync_covers_what_was_written_before_it_began() -> None:
         disk.crash()
         assert await disk.read_file("log") in (b"early", b"early late")
 
-    results = set()
     for seed in range(8):
         SimWorld(seed).run(run)
-        results.add(seed)
 
 
 def test_a_full_disk_refuses_and_takes_again_what_fits() -> None:

@@ -1,5 +1,8 @@
 """Hosts that crash, pause and tell the wrong time, and what others notice of it."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -24,7 +27,8 @@ from understudy.actors import (
 from understudy.actors.plan import Plan
 from understudy.actors.sim_disk import SimDisk
 from understudy.actors.simrun import Job, run_once
-from understudy.actors.testkit import Probe, status
+from understudy.actors.strategies import plans
+from understudy.actors.testkit import Probe, simulate, status
 from understudy.mailbox import ChannelClosed, Message, Request, message
 
 
@@ -395,27 +399,75 @@ def test_a_writer_learns_that_its_reader_is_unreachable() -> None:
     run(scenario)
 
 
+async def everything_goes_wrong(system: ActorSystem) -> str:
+    world = system.world
+    assert isinstance(world, SimWorld)
+    b = Bench(world, system)
+    world.network.default.loss = 0.2
+    world.network.default.jitter_seconds = 0.01
+    b.host.disk.faults.sync_error_chance = 0.1
+    for number in range(4):
+        b.keeper.tell(Note(number))
+        try:
+            await b.keeper.ask(Put("x"), timeout_seconds=0.2)
+        except Exception as error:
+            b.events.append(type(error).__name__)
+        b.host.crash()
+        b.host.restart()
+    await world.sleep(1.0)
+    return str(b.events)
+
+
 @given(st.integers(0, 50))
 @settings(max_examples=10, deadline=None)
 def test_runs_with_crashes_repeat(seed: int) -> None:
-    async def scenario(system: ActorSystem) -> str:
-        world = system.world
-        assert isinstance(world, SimWorld)
-        b = Bench(world, system)
-        world.network.default.loss = 0.2
-        world.network.default.jitter_seconds = 0.01
-        b.host.disk.faults.sync_error_chance = 0.1
-        for number in range(4):
-            b.keeper.tell(Note(number))
-            try:
-                await b.keeper.ask(Put("x"), timeout_seconds=0.2)
-            except Exception as error:
-                b.events.append(type(error).__name__)
-            b.host.crash()
-            b.host.restart()
-        await world.sleep(1.0)
-        return str(b.events)
-
-    plan = Plan(seed, skips={seed: 1}, holds={seed // 2: 3})
-    one, two = run_once(scenario, Job(plan)), run_once(scenario, Job(plan))
+    plan = Plan(seed, skips={seed: 1}, holds={seed // 2: 3}, crashes={seed: "away", seed + 5: "/keeper"})
+    one = run_once(everything_goes_wrong, Job(plan))
+    two = run_once(everything_goes_wrong, Job(plan))
     assert one.unwrap() == two.unwrap() and one.trace_hash == two.trace_hash
+
+
+def test_runs_with_crashes_repeat_in_any_process() -> None:
+    code = (
+        "import importlib.util as u\n"
+        f"spec = u.spec_from_file_location('hosts', {__file__!r})\n"
+        "module = u.module_from_spec(spec); spec.loader.exec_module(module)\n"
+        "plan = module.Plan(5, {9: 1}, {4: 3}, {12: 'away'})\n"
+        "print(module.run_once(module.everything_goes_wrong, module.Job(plan)).trace_hash)\n"
+    )
+    seen = set()
+    for hash_seed in ("0", "77"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        seen.add(done.stdout)
+    assert len(seen) == 1 and len(seen.pop()) > 30
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text("abc", min_size=1, max_size=4), plans(turns_max=40, crash_paths=["away"]))
+def test_what_was_acknowledged_survives_whatever_plan(text: str, plan: Plan) -> None:
+    async def scenario(system: ActorSystem) -> None:
+        assert isinstance(system.world, SimWorld)
+        b = Bench(system.world, system)
+        acknowledged = ""
+        for letter in text:
+            try:
+                await b.keeper.ask(Put(letter), timeout_seconds=0.5)
+                acknowledged += letter
+            except AskTimeout:
+                pass
+        await b.world.sleep(1.0)
+        text_kept = ""
+        for _ in range(3):
+            # A crash may hit this one as well; there are at most two.
+            try:
+                text_kept = await b.keeper.ask(Get(), timeout_seconds=1.0)
+                break
+            except AskTimeout:
+                pass
+        rest = iter(text_kept)
+        assert all(letter in rest for letter in acknowledged), "an acknowledged letter is lost"
+
+    simulate(scenario, plan)

@@ -154,3 +154,23 @@ def test_a_coroutine_begins_in_a_waiting_tasks_name() -> None:
         return seen
 
     assert trio.run(main) == ["lender", "lender", "result"]
+
+
+def test_without_instruments_there_are_none_and_then_there_are_again() -> None:
+    steps: list[str] = []
+
+    class Counter(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            steps.append(task.name)
+
+    async def main() -> None:
+        await _trio.yield_to_others()
+        seen = len(steps)
+        assert seen
+        with _trio.without_instruments():
+            await _trio.yield_to_others()
+            assert len(steps) == seen
+        await _trio.yield_to_others()
+        assert len(steps) > seen
+
+    trio.run(main, instruments=[Counter()])
