@@ -192,9 +192,7 @@ def tell_row(seconds: float, burst: int = BURST) -> Row:
 
     with child("actors") as address:
         value = trio.run(main, address)
-    return Row(
-        f"remote tell, bursts of {burst}", value, "tells/s", reach="250,000/s", met=value >= 250_000.0
-    )
+    return Row(f"remote tell, bursts of {burst}", value, "tells/s", reach="250,000/s", met=value >= 250_000.0)
 
 
 def rows(seconds: float) -> list[Row]:

@@ -19,6 +19,9 @@ from .link import Link, LinkLost
 from .protocol import Farewell, Outgoing
 from .session import Session, Stage
 
+SEND_NOW_BYTES = 8 << 10
+"""So much is written in the middle of a burst, so that the other side works on it meanwhile."""
+
 log = logging.getLogger("understudy.remote")
 
 FLUSH_SECONDS = 1.0
@@ -42,6 +45,8 @@ class Connection:
     _signal: Signal = field(init=False)
     _writing: bool = field(default=True, init=False)
     """The writer will look again by itself. So it is until the link is open."""
+    _sending: bool = field(default=True, init=False)
+    """Nobody but the writer may send: it is at it, or has to wait before. So it is until the link is open."""
     at_once: bool = field(default=True, init=False)
     """The next ask may be handled, and the next urgent frame sent, within the reader's step: once for every
     chunk that was read, so that one is answered at once, and many are shared out and written together."""
@@ -65,25 +70,38 @@ class Connection:
             self._signal.set()
 
     def send_urgently(self, frame: bytes) -> None:
-        """Queue a frame that somebody waits for: it is written at once when nothing is before it."""
+        """Queue a frame that somebody waits for."""
+        self.outgoing.add(frame)
+        if self.at_once and not self._sending:
+            self.at_once = False
+            self._send_now()
+        else:
+            self.flush()
+
+    def tell(self, target: str, sender: str, message: bytes) -> None:
+        """Queue a message."""
         outgoing = self.outgoing
-        if self._writing or outgoing or not self.at_once or self.reason:
-            self.send(frame)
-            return
-        self.at_once = False
+        outgoing.tell(target, sender, message)
+        if outgoing.waiting_bytes >= SEND_NOW_BYTES and not self._sending:
+            self._send_now()
+        elif not self._writing:
+            self.flush()
+
+    def _send_now(self) -> None:
+        """Write as much as the stream takes without waiting; the writer is not at it."""
+        outgoing = self.outgoing
+        data = outgoing.take()
         try:
-            sent = self.link.send_now(frame)
+            sent = self.link.send_now(data)
         except LinkLost as error:
             self.lose(str(error))
             return
         self.session.spoke(self.world.monotonic())
-        if sent < len(frame):
-            self.send(frame[sent:])
-
-    def tell(self, target: str, sender: str, message: bytes) -> None:
-        """Queue a message."""
-        self.outgoing.tell(target, sender, message)
-        self.flush()
+        if sent < len(data):
+            outgoing.add(data[sent:])
+            # The stream is full: only the writer can wait for it.
+            self._sending = True
+            self.flush()
 
     def close(self, code: str, text: str) -> None:
         """Say goodbye, write what waits, and end."""
@@ -166,13 +184,16 @@ class Connection:
         try:
             while True:
                 if outgoing:
+                    self._sending = True
                     await self.link.send(outgoing.take())
                     session.spoke(self.world.monotonic())
-                elif session.stage is Stage.CLOSED:
+                self._sending = False
+                if outgoing:
+                    continue
+                if session.stage is Stage.CLOSED:
                     self._end()
                     return
-                else:
-                    self._writing = False
-                    await self._signal.wait()
+                self._writing = False
+                await self._signal.wait()
         except LinkLost as error:
             self.lose(str(error))
