@@ -31,6 +31,7 @@ from .ref import ActorFailed as ActorFailed
 from .ref import ActorStopped as ActorStopped
 from .ref import AskTimeout as AskTimeout
 from .ref import Ref as Ref
+from .ref import SendTimeout as SendTimeout
 from .ref import Unhandled as Unhandled
 from .schedule import Deviations as Deviations
 from .schedule import Fifo as Fifo

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, TypeVarTuple
 
 from attrs import frozen
 
-from understudy.mailbox import CAPACITY, Message, Overflow, message
+from understudy.mailbox import CAPACITY, Message, Overflow, OverflowPolicy, message
 
 from .channels import ChannelReader, ChannelWriter
 from .disk import Disk
@@ -122,7 +122,8 @@ class Context(Generic[P]):
         *,
         host: str | None = None,
         capacity: int = CAPACITY,
-        overflow: Overflow = Overflow.REJECT,
+        overflow: OverflowPolicy = Overflow.REJECT,
+        urgent: Iterable[type] = (),
     ) -> Ref[Q]:
         """Start a child actor; it ends with this one. `host` defaults to this actor's.
 
@@ -133,7 +134,7 @@ class Context(Generic[P]):
         if self._incarnation.ending:
             raise ActorStopped(self.path)
         return self._system._spawn(
-            self._incarnation.cell, factory, name, supervision, host or self.host, capacity, overflow
+            self._incarnation.cell, factory, name, supervision, host or self.host, capacity, overflow, urgent
         )
 
     async def stop(self, child: Ref[Any], deadline_seconds: float = 1.0) -> None:

@@ -10,7 +10,7 @@ from attrs import define, field
 from understudy.mailbox import CodecError, Reply, label
 
 from .dispatch import Dispatcher, Expiring
-from .ref import ActorFailed, AskTimeout
+from .ref import ActorFailed, AskTimeout, SendTimeout
 
 if TYPE_CHECKING:
     from .system import ActorSystem
@@ -82,6 +82,16 @@ class Ask(Expiring, Reply):
     def expire(self) -> None:
         if not self.done:
             self.fail(AskTimeout(self.path, label(self.message), self.seconds))
+            self.abandon()
+
+
+@define(eq=False, init=False)
+class Sending(Ask):
+    """A sender that waits for room in a mailbox: answered when its message was taken in."""
+
+    def expire(self) -> None:
+        if not self.done:
+            self.fail(SendTimeout(self.path, label(self.message), self.seconds))
             self.abandon()
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from attrs import define, field, frozen
 
-from understudy.mailbox import Envelope, Mailbox, MailboxFull, Refusal, Told, label
+from understudy.mailbox import Envelope, Mailbox, MailboxFull, Refusal, Reply, Told, label
 
 from ._trio import carry_on
 from .actor import Actor, Context, Handler, Terminated
@@ -90,6 +90,8 @@ class Cell:
     watchers: dict[str, int] = field(factory=dict)
     """Path and incarnation of who watches this actor."""
     stop_requested: bool = False
+    _senders: dict[Reply, tuple[Envelope, bool]] = field(factory=dict)
+    """Who waits for room, in order: the message, and whether to say when it was taken in."""
     _begun: Coroutine[Any, Any, None] | None = None
     """A message's handling that an asker began and that this actor's task has to go on with."""
     killed: bool = False
@@ -122,6 +124,41 @@ class Cell:
                 displaced.reply.fail(MailboxFull(self.mailbox.capacity))
         if self.waiter is not None:
             self.wake()
+
+    def post_or_wait(self, envelope: Envelope, reply: Reply, acknowledge: bool) -> None:
+        """Like `post`, but with the mailbox full, and a policy that would reject, the message waits for room.
+
+        With `acknowledge`, `reply` is answered once the message was taken in, and fails when the actor ends
+        before that.
+        """
+        if not self._senders:
+            try:
+                self.post(envelope)
+            except MailboxFull:
+                pass
+            else:
+                if acknowledge:
+                    reply.answer(None)
+                return
+        self._senders[reply] = (envelope, acknowledge)
+        reply.on_abandoned(lambda: self._forget_sender(reply))
+
+    def _forget_sender(self, reply: Reply) -> None:
+        self._senders.pop(reply, None)
+
+    def _admit(self) -> None:
+        """Take in those who wait for room, the first first, as far as there is room."""
+        while self._senders:
+            reply = next(iter(self._senders))
+            envelope, acknowledge = self._senders[reply]
+            if reply.wanted():
+                try:
+                    self.post(envelope)
+                except MailboxFull:
+                    return
+            del self._senders[reply]
+            if acknowledge:
+                reply.answer(None)
 
     def handle_now(self, envelope: Envelope) -> bool:
         """Begin to handle a message inside the caller's step, if the actor is idle; False: it is not.
@@ -306,6 +343,8 @@ class Cell:
                     left = MESSAGES_A_WAKE
                     await trio.lowlevel.checkpoint()
             message = mailbox.next()
+            if self._senders:
+                self._admit()
             if type(message) is tuple:
                 # What most messages are. Everything is said here once more, because each call would count.
                 handler = handlers.get(type(message[0]))
@@ -447,6 +486,9 @@ class Cell:
         for timer in self._stop_timers:
             timer.cancel()
         self.mailbox.close()
+        waiting, self._senders = self._senders, {}
+        for reply in waiting:
+            reply.fail(ActorStopped(self.path))
         for envelope in self.mailbox.drain():
             self.system._dead_letter(envelope, self.path, "the actor has ended")
             if envelope.reply is not None:

@@ -66,6 +66,16 @@ class AskTimeout(Refusal):
     seconds: float
 
 
+@message("actors.send_timeout")
+@frozen
+class SendTimeout(Refusal):
+    """The mailbox had no room in time: the message was not taken in."""
+
+    path: str
+    wire_name: str
+    seconds: float
+
+
 class Place(Protocol):
     """Where actors are: an actor system, or another node as it is seen from one."""
 
@@ -114,6 +124,24 @@ class Ref(Generic[P]):
                     cell.wake()
                 return
         self._system.tell(self, message)
+
+    async def send(self, message: Message[P], timeout_seconds: float = ASK_TIMEOUT_SECONDS) -> None:
+        """Put a message in the actor's mailbox, waiting for room as long as it is full: back-pressure.
+
+        Those who wait come in in the order in which they began to wait. Where the overflow policy displaces a
+        message there is always room.
+
+        Raises:
+            SendTimeout: no room in time.
+            ActorStopped: there is no such actor, or it ended first.
+            TypeError: the actor is on another node: a reliable stream is what waits for credit there.
+        """
+        send = getattr(self._system, "_send", None)
+        if send is None:
+            raise TypeError(
+                f"{self!r} is on another node: open a reliable stream to it, which waits for credit"
+            )
+        await send(self, message, timeout_seconds)
 
     def cache(self, cell: Cell) -> None:
         """Remember who is there: what a stopped actor's mailbox lets nobody use."""

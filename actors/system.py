@@ -7,7 +7,7 @@ system still stops every actor in order, each within its deadline, and only then
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, TypeVar, TypeVarTuple
@@ -24,6 +24,7 @@ from understudy.mailbox import (
     MailboxStatistics,
     Message,
     Overflow,
+    OverflowPolicy,
     ReaderState,
     Request,
     WriterState,
@@ -31,7 +32,7 @@ from understudy.mailbox import (
 )
 
 from .actor import Actor, Terminated
-from .asking import Ask, FarReply
+from .asking import Ask, FarReply, Sending
 from .cell import Cell
 from .channels import ChannelReader, ChannelWriter, Core
 from .crashes import Crashes
@@ -151,14 +152,17 @@ class ActorSystem:
         *,
         host: str = LOCAL,
         capacity: int = CAPACITY,
-        overflow: Overflow = Overflow.REJECT,
+        overflow: OverflowPolicy = Overflow.REJECT,
+        urgent: Iterable[type] = (),
     ) -> Ref[P]:
         """Start an actor that has no parent; its path is `/name`.
+
+        `urgent` names message classes that go before all others in its mailbox.
 
         Raises:
             ValueError: an actor of that path is alive, or the name contains a slash.
         """
-        return self._spawn(None, factory, name, supervision, host, capacity, overflow)
+        return self._spawn(None, factory, name, supervision, host, capacity, overflow, urgent)
 
     def _spawn(
         self,
@@ -168,7 +172,8 @@ class ActorSystem:
         supervision: Supervision,
         host: str,
         capacity: int,
-        overflow: Overflow,
+        overflow: OverflowPolicy,
+        urgent: Iterable[type],
     ) -> Ref[P]:
         if "/" in name or not name:
             raise ValueError(f"an actor's name is not empty and has no slash: {name!r}")
@@ -182,7 +187,7 @@ class ActorSystem:
             factory,
             supervision,
             parent,
-            Mailbox(capacity, overflow),
+            Mailbox(capacity, overflow, frozenset(urgent)),
             self.world.event(f"{path} ended"),
         )
         cell.killed = not self.world.host_is_up(host)
@@ -276,16 +281,53 @@ class ActorSystem:
             envelope = Envelope(message, path, ask, target.incarnation)
             # An actor's frames hold off the keyboard's interrupts, so only those may run another's handler.
             if sender is None or cell.waiter is None or not cell.handle_now(envelope):
-                cell.post(envelope)
+                if cell.mailbox.overflow is Overflow.WAIT:
+                    cell.post_or_wait(envelope, ask, acknowledge=False)
+                else:
+                    cell.post(envelope)
         else:
             host = self._whereabouts(target)
             reply = ask if host is None or host == source else FarReply(self, ask, host, source)
             self._deliver(target, Envelope(message, path, reply, target.incarnation), source)
+        return await self._answer_of(ask)  # type: ignore[no-any-return]
+
+    async def _send(self, target: Ref[P], message: Message[P], timeout_seconds: float) -> None:
+        """See `Ref.send`."""
+        sender = current_cell.get()
+        path, source = ("", LOCAL) if sender is None else (sender.path, sender.host)
+        sending = Sending(
+            self.world.dispatcher, path, target.path, message, timeout_seconds, next(self._ask_numbers)
+        )
+        cell = self._find(target)
+        envelope = Envelope(message, path, None, target.incarnation)
+        if cell is None:
+            self._deliver(target, envelope, source)
+            sending.fail(ActorStopped(target.path))
+        elif cell.host == source:
+            cell.post_or_wait(envelope, sending, acknowledge=True)
+        else:
+            reply = FarReply(self, sending, cell.host, source)
+
+            def arrive(message: Any) -> None:
+                there = self._find(target)
+                envelope.message = message
+                if there is not None:
+                    there.post_or_wait(envelope, reply, acknowledge=True)
+                else:
+                    self._dead_letter(envelope, target.path, "gone on arrival")
+                    reply.fail(ActorStopped(target.path))
+
+            self.transmit(source, cell.host, message, arrive, target.path, reply.fail)
+        await self._answer_of(sending)
+
+    async def _answer_of(self, ask: Ask) -> Any:
+        """Wait until it is answered, fails, or its deadline has passed."""
+        dispatcher = ask.dispatcher
         if ask.done:
             # Answered or refused at once. A caller that asks in a loop must let others run all the same.
             await dispatcher.turn(ask.label)
         else:
-            timer = dispatcher.expire_later(ask, timeout_seconds)
+            timer = dispatcher.expire_later(ask, ask.seconds)
             ask.parked = True
             try:
                 await dispatcher.park(ask, ask.abandon)
@@ -295,11 +337,11 @@ class ActorSystem:
         if self.observers:
             answer = ask.value if error is None else error
             self._observe(
-                Delivery(self.world.monotonic(), target.path, path, answer, ask.number, answer=True)
+                Delivery(self.world.monotonic(), ask.path, ask.asker, answer, ask.number, answer=True)
             )
         if error is not None:
             raise error
-        return ask.value  # type: ignore[no-any-return]
+        return ask.value
 
     def _deliver(self, target: Ref[Any], envelope: Envelope, source: str) -> None:
         cell, host = self._find(target), self._whereabouts(target)
@@ -326,7 +368,10 @@ class ActorSystem:
                     self._dead_letter(envelope, target.path, "the host is starting")
                     return
                 try:
-                    there.post(envelope)
+                    if there.mailbox.overflow is Overflow.WAIT and envelope.reply is not None:
+                        there.post_or_wait(envelope, envelope.reply, acknowledge=False)
+                    else:
+                        there.post(envelope)
                 except MailboxFull as full:
                     lose(full, "the mailbox is full on arrival")
 
