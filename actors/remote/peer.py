@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field, frozen
 
-from understudy.actors.dispatch import Waiter
+from understudy.actors.asking import Ask
 from understudy.actors.incarnation import Incarnation, current_cell
-from understudy.actors.ref import ASK_TIMEOUT_SECONDS, ActorFailed, AskTimeout, Ref
+from understudy.actors.ref import ASK_TIMEOUT_SECONDS, ActorFailed, Ref
 from understudy.actors.system import ActorSystem, DeadLetter, Delivery
 from understudy.actors.world import Event, World
 from understudy.mailbox import (
@@ -47,33 +47,25 @@ HEAD_BYTES_MAX = 2048
 """What a frame holds beside its message, at most: paths are expected to be shorter."""
 
 
-@define(eq=False)
-class _Ask:
+@define(eq=False, init=False)
+class _Ask(Ask):
     """An ask whose answer has not come."""
 
-    peer: Peer
-    number: int
-    target: _Target
-    waiter: Waiter
-    frame: bytes
-    sent: bool = False
-    done: bool = False
-    """Answered, failed or abandoned."""
-    parked: bool = False
-    value: Any = None
-    error: Exception | None = None
+    peer: Peer = field(init=False)
+    target: _Target = field(init=False)
+    frame: bytes = field(init=False)
+    sent: bool = field(init=False)
 
-    def settle(self, value: Any, error: Exception | None) -> None:
-        if not self.done:
-            self.done = True
-            self.value, self.error = value, error
-            if self.parked:
-                self.peer.world.dispatcher.wake(self.waiter)
+    def __init__(
+        self, peer: Peer, target: _Target, sender: str, message: Any, seconds: float, number: int, data: bytes
+    ) -> None:
+        super().__init__(peer.world.dispatcher, sender, target.path, message, seconds, number)
+        self.peer = peer
+        self.target = target
+        self.frame = pack(Kind.ASK, number, target.name, sender, data)
+        self.sent = False
 
     def abandon(self) -> None:
-        """The asker is gone: the other node may stop working on it."""
-        if self.done:
-            return
         self.done = True
         if self.sent:
             # It stays known until the other side has said that it has stopped: that gives its credit back.
@@ -312,7 +304,6 @@ class Peer:
         cell = current_cell.get()
         sender = "" if cell is None else cell.path
         system, dispatcher = self.system, self.world.dispatcher
-        waiter = Waiter(f"{sender or 'outside'} asks {target.path}")
         connection = self.connection
         there = self._target(target)
         window = there.window
@@ -321,33 +312,29 @@ class Peer:
             refusal = self.gone()
         elif window.full or connection.outgoing.waiting_bytes > self.limits.outgoing_bytes_max:
             refusal = MailboxFull(window.window)
-        if refusal is not None or connection is None:
+        if refusal is not None:
             # A caller that tries again in a loop must let others run all the same.
-            await dispatcher.turn(waiter.label)
-            assert refusal is not None
+            await dispatcher.turn("refused ask")
             raise refusal
-        number = next(system._ask_numbers)
-        frame = pack(Kind.ASK, number, there.name, sender, self.encode(message))
-        ask = _Ask(self, number, there, waiter, frame)
+        data = self.encode(message)
+        ask = _Ask(self, there, sender, message, timeout_seconds, next(system._ask_numbers), data)
         if window.spend():
             self._send_ask(ask)
         else:
             window.wait(ask)
         if ask.done:
-            await dispatcher.turn(waiter.label)
+            await dispatcher.turn(ask.label)
         else:
-            timer = self.world.call_later(
-                timeout_seconds, lambda: self._expire(ask, target, message, timeout_seconds), "ask deadline"
-            )
+            timer = dispatcher.expire_later(ask, timeout_seconds)
             ask.parked = True
             try:
-                await dispatcher.park(waiter, ask.abandon)
+                await dispatcher.park(ask, ask.abandon)
             finally:
                 timer.cancel()
         if system.observers:
             answer = ask.value if ask.error is None else ask.error
             system._observe(
-                Delivery(self.world.monotonic(), target.path, sender, answer, number, answer=True)
+                Delivery(self.world.monotonic(), target.path, sender, answer, ask.number, answer=True)
             )
         if ask.error is not None:
             raise ask.error
@@ -357,12 +344,6 @@ class Peer:
         ask.sent = True
         self._asks[ask.number] = ask
         self.say_urgently(ask.frame)
-
-    def _expire(self, ask: _Ask, target: Ref[Any], message: Any, seconds: float) -> None:
-        if not ask.done:
-            ask.abandon()
-            ask.error = AskTimeout(target.path, label(message), seconds)
-            self.world.dispatcher.wake(ask.waiter)
 
     def _watch(self, watcher: Incarnation, target: Ref[Any]) -> None:
         self.watching.watch(watcher, target, wire_path(self.path_there(target), target.incarnation))
@@ -399,16 +380,16 @@ class Peer:
         ask = self._answer_of(frame)
         if not ask.done:
             try:
-                ask.settle(self.decode(frame[2]), None)
+                ask.answer(self.decode(frame[2]))
             except CodecError as error:
-                ask.settle(None, ActorFailed(ask.target.path, f"its answer cannot be read: {error}"))
+                ask.fail(ActorFailed(ask.path, f"its answer cannot be read: {error}"))
 
     def _failed(self, frame: list[Any]) -> None:
         ask = self._answer_of(frame)
         if not ask.done:
             if frame[2] is None:
                 raise ProtocolError("FAILURE without a reason of an ask that was not cancelled")
-            ask.settle(None, self.decode_error(frame[2], ask.target.path))
+            ask.fail(self.decode_error(frame[2], ask.path))
 
     def _granted(self, frame: list[Any]) -> None:
         _, name, credits = frame[:3]
@@ -508,14 +489,14 @@ class Peer:
         for target in targets.values():
             for item in target.window.waiting:
                 if isinstance(item, _Ask):
-                    item.settle(None, self.gone())
+                    item.fail(self.gone())
                 else:
                     sender, _, message = item
                     self.dead_letter(target.path, message, self.absence, sender)
             target.look_again()
         asks, self._asks = self._asks, {}
         for ask in asks.values():
-            ask.settle(None, self.gone())
+            ask.fail(self.gone())
         self.inbound.disconnected()
         self.node.watched.disconnected(self)
         self.watching.disconnected()
