@@ -85,6 +85,9 @@ class Place(Protocol):
     def ask(self, target: Ref[P], message: Request[P, R], timeout_seconds: float) -> Coroutine[Any, Any, R]:
         """See `Ref.ask`."""
 
+    async def _send(self, target: Ref[P], message: Message[P], timeout_seconds: float) -> None:
+        """See `Ref.send`."""
+
     def _watch(self, watcher: Incarnation, target: Ref[Any]) -> None:
         """Have `watcher` notified of every end of the target's incarnations, at once if there is none."""
 
@@ -134,14 +137,9 @@ class Ref(Generic[P]):
         Raises:
             SendTimeout: no room in time.
             ActorStopped: there is no such actor, or it ended first.
-            TypeError: the actor is on another node: a reliable stream is what waits for credit there.
+            PeerLost: the actor is on another node, and there is no connection.
         """
-        send = getattr(self._system, "_send", None)
-        if send is None:
-            raise TypeError(
-                f"{self!r} is on another node: open a reliable stream to it, which waits for credit"
-            )
-        await send(self, message, timeout_seconds)
+        await self._system._send(self, message, timeout_seconds)
 
     def cache(self, cell: Cell) -> None:
         """Remember who is there: what a stopped actor's mailbox lets nobody use."""

@@ -123,7 +123,7 @@ async def asks(ref: Ref[Tally], seconds: float) -> float:
     return count / spent
 
 
-async def tells(peer: Peer, ref: Ref[Tally], seconds: float, burst: int) -> float:
+async def tells(ref: Ref[Tally], seconds: float, burst: int) -> float:
     """Tells a second that were handled, in bursts, waiting when there is no room."""
     before = await ref.ask(Total(0))
     count, began = 0, time.perf_counter()
@@ -133,7 +133,7 @@ async def tells(peer: Peer, ref: Ref[Tally], seconds: float, burst: int) -> floa
             try:
                 ref.tell(message)
             except MailboxFull:
-                await peer.send(ref, message)
+                await ref.send(message, 60.0)
         count += burst
         await trio.lowlevel.checkpoint()
     while await ref.ask(Total(0)) - before < count:
@@ -187,8 +187,8 @@ def tell_row(seconds: float, burst: int = BURST) -> Row:
     async def main(address: str) -> float:
         async with connected(address) as peer:
             ref = peer.ref("/counter", Tally)
-            await tells(peer, ref, seconds / 10, burst)
-            return await tells(peer, ref, seconds, burst)
+            await tells(ref, seconds / 10, burst)
+            return await tells(ref, seconds, burst)
 
     with child("actors") as address:
         value = trio.run(main, address)

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from understudy.actors.asking import Ask
 from understudy.actors.incarnation import Incarnation, current_cell
-from understudy.actors.ref import ASK_TIMEOUT_SECONDS, ActorFailed, Ref
+from understudy.actors.ref import ASK_TIMEOUT_SECONDS, ActorFailed, Ref, SendTimeout
 from understudy.actors.system import ActorSystem, DeadLetter, Delivery
 from understudy.actors.world import Event, World
 from understudy.mailbox import (
@@ -203,18 +203,6 @@ class Peer:
             ref, wire_path(self.path_there(ref), ref.incarnation), min(capacity, self._window)
         )
 
-    async def send(self, target: Ref[P], message: Message[P]) -> None:
-        """Tell, waiting as long as the actor has more waiting than it may."""
-        while True:
-            try:
-                self.tell(target, message)
-                return
-            except MailboxFull:
-                waiting = self._target(target)
-                if waiting.room is None:
-                    waiting.room = self.world.event(f"room for messages to {target.path}")
-            await waiting.room.wait()
-
     async def wait(self, connected: bool) -> None:
         """Return once there is a connection, or there is none, as asked for.
 
@@ -339,6 +327,30 @@ class Peer:
         if ask.error is not None:
             raise ask.error
         return ask.value  # type: ignore[no-any-return]
+
+    async def _send(self, target: Ref[P], message: Message[P], timeout_seconds: float) -> None:
+        """See `Ref.send`: waits as long as a window of messages to the actor waits here.
+
+        Raises:
+            PeerLost: there is no connection, or it was lost meanwhile.
+            PeerQuarantined: that incarnation of the node is gone.
+        """
+        with self.world.limit(timeout_seconds) as scope:
+            while True:
+                if self.connection is None:
+                    # As with an ask: a caller that tries again in a loop must let others run all the same.
+                    await self.world.dispatcher.turn("refused send")
+                    raise self.gone()
+                try:
+                    self.tell(target, message)
+                    return
+                except MailboxFull:
+                    there = self._target(target)
+                    if there.room is None:
+                        there.room = self.world.event(f"room for messages to {target.path}")
+                await there.room.wait()
+        if scope.cancelled_caught:
+            raise SendTimeout(target.path, label(message), timeout_seconds)
 
     def _send_ask(self, ask: _Ask) -> None:
         ask.sent = True

@@ -23,6 +23,7 @@ from tests.actors.remote.nodes import (
     until,
 )
 from understudy.actors import ActorFailed, ActorStopped, AskTimeout, Ref
+from understudy.actors.ref import SendTimeout
 from understudy.mailbox import CodecError, MailboxFull, Message
 
 
@@ -131,9 +132,13 @@ def test_a_sender_can_wait_for_room(run: Run) -> None:
         ref = nodes.a.peer.ref("/worker", Working)
         count = 5 * nodes.b.node.limits.window
         for number in range(count):
-            await nodes.a.peer.send(ref, Note(str(number)))
+            await ref.send(Note(str(number)))
         await until(nodes.world, lambda: len(log) == count)
         assert log == [str(number) for number in range(count)]
+        ref.tell(Hold(1.0))
+        with pytest.raises(SendTimeout):
+            for _ in range(3 * nodes.b.node.limits.window):
+                await ref.send(Note("late"), timeout_seconds=0.05)
 
     run(story)
 
