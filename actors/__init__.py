@@ -4,7 +4,8 @@
 - `dispatch`: every wake-up goes through here; `schedule` says in simulation which goes next; `_trio`: Trio's
   private names
 - `actor`: what an actor author writes; `ref`: the only way to an actor
-- `cell`: one actor's life; `incarnation`: what it owns until it restarts; `supervision`: after a crash
+- `cell`: one actor's life; `incarnation`: what it owns until it restarts; `supervision`: after a crash,
+  `group`: of several together
 - `channels`: bounded streams between actors; `asking`: asks and their answers
 - `delivery`: what is seen of messages, and those that are lost; `hosts`: between hosts of one program;
   `host_network`: what may happen there; `sim_hosts`: machines that crash, pause and have wrong clocks;
@@ -25,13 +26,17 @@ from .channels import ChannelReader as ChannelReader
 from .channels import ChannelWriter as ChannelWriter
 from .channels import EndOfChannel as EndOfChannel
 from .dispatch import Timer as Timer
+from .group import Group as Group
+from .group import Strategy as Strategy
 from .host_network import HostUnreachable as HostUnreachable
 from .real import RealWorld as RealWorld
 from .ref import ActorFailed as ActorFailed
 from .ref import ActorStopped as ActorStopped
 from .ref import AskTimeout as AskTimeout
+from .ref import LinkedActorFailed as LinkedActorFailed
 from .ref import Ref as Ref
 from .ref import SendTimeout as SendTimeout
+from .ref import StashFull as StashFull
 from .ref import Unhandled as Unhandled
 from .schedule import Deviations as Deviations
 from .schedule import Fifo as Fifo

@@ -12,6 +12,7 @@ from understudy.mailbox import CAPACITY, Message, Overflow, OverflowPolicy, mess
 
 from .channels import ChannelReader, ChannelWriter
 from .disk import Disk
+from .group import Group
 from .ref import ActorStopped, Ref
 from .supervision import PERMANENT, Supervision
 from .world import World
@@ -33,6 +34,8 @@ class Handler:
     is_async: bool
     concurrent: bool
     """Runs as a child task of the actor, so that the next message need not wait for it."""
+    limit: int | None = None
+    """So many calls go on at a time; the next message waits until one of them has ended. None: any number."""
 
 
 @message("actors.terminated")
@@ -48,18 +51,24 @@ class Terminated(Message[Any]):
     """False when its supervisor starts another incarnation."""
 
 
-def handles(message_type: type[Message[Any]], *, concurrent: bool = False) -> Callable[[F], F]:
+def handles(
+    message_type: type[Message[Any]], *, concurrent: bool | int = False, when: str = ""
+) -> Callable[[F], F]:
     """Mark a method as the handler of a message type.
 
     The method may be sync or async; what it returns answers an ask. A handler that raises a `Refusal`
     refuses that one message; any other exception crashes the actor. A `concurrent` handler is async and
-    does not hold up the mailbox.
+    does not hold up the mailbox; with a number, at most so many of its calls go on at a time, and what comes
+    behind them waits. `when` names the behaviour that the handler is for (see `Context.become`).
     """
 
     def mark(function: F) -> F:
         is_async = inspect.iscoroutinefunction(function)
         assert is_async or not concurrent, f"{function.__qualname__}: a concurrent handler must be async"
-        function.__handles__ = (message_type, Handler(function, is_async, concurrent))  # type: ignore[attr-defined]
+        limit = None if isinstance(concurrent, bool) else concurrent
+        assert limit is None or limit >= 1, f"{function.__qualname__}: {limit} at a time"
+        handler = Handler(function, is_async, bool(concurrent), limit)
+        function.__handles__ = (message_type, handler, when)  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -73,17 +82,23 @@ class Actor(Generic[P]):
     """
 
     handlers: ClassVar[dict[type, Handler]] = {}
+    behaviours: ClassVar[dict[str, dict[type, Handler]]] = {}
+    """For each behaviour that a handler is for: its handlers over those that are for none."""
     context: Context[P]
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         found: dict[type, Handler] = {}
+        special: dict[str, dict[type, Handler]] = {}
         for base in reversed(cls.__mro__):
             for member in vars(base).values():
                 mark = getattr(member, "__handles__", None)
                 if mark is not None:
-                    found[mark[0]] = mark[1]
+                    message_type, handler, when = mark
+                    table = special.setdefault(when, {}) if when else found
+                    table[message_type] = handler
         cls.handlers = found
+        cls.behaviours = {when: {**found, **table} for when, table in special.items()}
 
     @property
     def world(self) -> World:
@@ -124,6 +139,7 @@ class Context(Generic[P]):
         capacity: int = CAPACITY,
         overflow: OverflowPolicy = Overflow.REJECT,
         urgent: Iterable[type] = (),
+        group: Group | None = None,
     ) -> Ref[Q]:
         """Start a child actor; it ends with this one. `host` defaults to this actor's.
 
@@ -134,7 +150,15 @@ class Context(Generic[P]):
         if self._incarnation.ending:
             raise ActorStopped(self.path)
         return self._system._spawn(
-            self._incarnation.cell, factory, name, supervision, host or self.host, capacity, overflow, urgent
+            self._incarnation.cell,
+            factory,
+            name,
+            supervision,
+            host or self.host,
+            capacity,
+            overflow,
+            urgent,
+            group,
         )
 
     async def stop(self, child: Ref[Any], deadline_seconds: float = 1.0) -> None:
@@ -152,6 +176,35 @@ class Context(Generic[P]):
     def unwatch(self, target: Ref[Any]) -> None:
         """Undo `watch`."""
         self._incarnation.unwatch(target)
+
+    def link(self, target: Ref[Any]) -> None:
+        """Crash when the target's present incarnation crashes, and the other way round.
+
+        On another node, or where nobody is, only this actor is linked.
+        """
+        self._incarnation.link(target)
+
+    def become(self, behaviour: str) -> None:
+        """From the next message on, use the handlers marked `when=behaviour` over those that are for none."""
+        self._incarnation.become(behaviour)
+
+    def unbecome(self) -> None:
+        """Undo the last `become`. A new incarnation has become nothing."""
+        self._incarnation.unbecome()
+
+    def stash(self, capacity: int = 100) -> None:
+        """Put the message that is being handled aside; an ask goes on waiting for its answer.
+
+        When this incarnation ends, the next one finds what was stashed before all other messages.
+
+        Raises:
+            StashFull: so many were put aside already; raised in a handler, it refuses the message.
+        """
+        self._incarnation.stash(capacity)
+
+    def unstash_all(self) -> None:
+        """Handle everything stashed next, in order of arrival."""
+        self._incarnation.unstash()
 
     def start_soon(
         self, function: Callable[[*Ts], Awaitable[Any]], *arguments: *Ts, name: str | None = None

@@ -21,8 +21,9 @@ from understudy.mailbox import Envelope, Mailbox, MailboxFull, Refusal, Reply, T
 from ._trio import carry_on
 from .actor import Actor, Context, Handler, Terminated
 from .dispatch import Timer, Waiter
+from .group import Group, Round
 from .incarnation import Incarnation, current_cell
-from .ref import ActorFailed, ActorStopped, Unhandled
+from .ref import ActorFailed, ActorStopped, LinkedActorFailed, Unhandled
 from .supervision import Restart, RestartIntensityExceeded, Supervision
 from .world import Event, only_leaf
 
@@ -81,6 +82,9 @@ class Cell:
     """The mailbox's own; see `Mailbox.room`."""
     waiter: Waiter | None = None
     """Where the actor waits for messages, while it does."""
+    group: Group | None = None
+    round: Round | None = None
+    """The common restart of the group that this actor is in, from its end until it runs again."""
     state: State = State.STARTING
     incarnation: int = 0
     restarts: int = 0
@@ -220,6 +224,16 @@ class Cell:
             self.system.world.call_later(deadline_seconds, self._cancel, f"{self.path} stop deadline")
         )
 
+    def leave_with_group(self, deadline_seconds: float) -> None:
+        """End this incarnation, because another member of the group has crashed."""
+        life = self.life
+        if life is not None:
+            self.request_leave(life.number)
+            self._stop_timers = [timer for timer in self._stop_timers if timer.action is not None]
+            self._stop_timers.append(
+                self.system.world.call_later(deadline_seconds, life.cancel, f"{self.path} leave deadline")
+            )
+
     def request_leave(self, incarnation: int) -> None:
         """End that incarnation after the current message."""
         self.post_system(_Leave(incarnation))
@@ -256,12 +270,15 @@ class Cell:
                     break
                 reason = await self._live()
                 if self.killed:
+                    if self.round is not None:
+                        self.round.gone(self)
+                        self.round = None
                     continue
                 again = not self.stop_requested and self._allows_restart(reason)
                 self._tell_watchers(reason, final=not again)
                 if not again:
                     break
-                await self._back_off()
+                await self._between(reason)
             else:
                 # Stopped before its first incarnation or between two.
                 self._tell_watchers(None, final=True)
@@ -291,13 +308,19 @@ class Cell:
         self.incarnation += 1
         self.state = State.STARTING
         life = self.life = Incarnation(self, self.incarnation)
+        # Another round may begin while it starts: that one it has yet to end for.
+        round = self.round
         try:
             try:
                 with life.scope:
                     life.actor = self.factory()
+                    life.handlers = type(life.actor).handlers
                     life.actor.context = Context(life)
                     await life.actor.on_start()
                     self.state = State.RUNNING
+                    if round is not None and self.round is round:
+                        round.started(self)
+                        self.round = None
                     await self._receive(life)
             except Exception as error:
                 # Caught outside the scope, which takes its own cancellations out of an exception group.
@@ -321,7 +344,6 @@ class Cell:
         traced, observers = dispatcher.traced, self.system.observers
         actor = life.actor
         assert actor is not None, self.path
-        handlers = type(actor).handlers
         left = MESSAGES_A_WAKE
         while True:
             if not waiting and not mailbox:
@@ -347,10 +369,11 @@ class Cell:
                 self._admit()
             if type(message) is tuple:
                 # What most messages are. Everything is said here once more, because each call would count.
-                handler = handlers.get(type(message[0]))
+                handler = life.handlers.get(type(message[0]))
                 if handler is None or handler.concurrent or traced or observers:
                     await self._handle(life, Envelope(*message))
                     continue
+                life.handled = message
                 try:
                     if handler.is_async:
                         await handler.function(actor, message[0])
@@ -364,8 +387,12 @@ class Cell:
                 continue
             elif isinstance(message, _Notice):
                 terminated = message.terminated
-                if message.incarnation == life.number and Terminated in handlers:
-                    await self._handle(life, Envelope(terminated, terminated.path))
+                if message.incarnation == life.number:
+                    linked = life.is_linked(terminated.path)
+                    if linked and terminated.reason is not None:
+                        raise LinkedActorFailed(f"{terminated.path}: {terminated.reason}")
+                    if Terminated in life.handlers and (not linked or life.is_watched(terminated.path)):
+                        await self._handle(life, Envelope(terminated, terminated.path))
             elif isinstance(message, _Stop) or message.incarnation == life.number:
                 return
 
@@ -385,7 +412,7 @@ class Cell:
             # It had its turn already when the host crashed.
             system._dead_letter(envelope, self.path, "the host crashed")
             return
-        handler = life.actor.handlers.get(type(envelope.message))  # type: ignore[union-attr]
+        handler = life.handlers.get(type(envelope.message))
         if envelope.incarnation is not None and envelope.incarnation != life.number:
             system._dead_letter(envelope, self.path, "for another incarnation", str(envelope.incarnation))
             if reply is not None:
@@ -397,16 +424,22 @@ class Cell:
         elif reply is not None and not reply.wanted():
             system._dead_letter(envelope, self.path, "its asker no longer waits")
         elif handler.concurrent:
+            if handler.limit is not None:
+                while life.running.get(handler, 0) >= handler.limit:
+                    life.slot_free = system.world.event(f"{self.path} handler ended")
+                    await life.slot_free.wait()
+                life.running[handler] = life.running.get(handler, 0) + 1
             system._delivered(self.path, envelope)
             cancel = life.start_task(
                 self._answer,
                 (life, handler, envelope),
                 f"{self.path} concurrent",
-                None if reply is None else lambda: reply.fail(self._end_of(life)),
+                lambda: self._unstarted(life, handler, reply),
             )
             if reply is not None:
                 reply.on_abandoned(cancel)
         else:
+            life.handled = envelope
             system._delivered(self.path, envelope)
             if reply is None and not handler.is_async:
                 # What most messages are: a call, without a frame of its own to await.
@@ -416,6 +449,19 @@ class Cell:
                     self._refused_or_raise(raised, envelope)
                 return
             await self._answer(life, handler, envelope)
+
+    def _unstarted(self, life: Incarnation, handler: Handler, reply: Reply | None) -> None:
+        """A concurrent handler was cancelled before its first step."""
+        self._free_slot(life, handler)
+        if reply is not None:
+            reply.fail(self._end_of(life))
+
+    def _free_slot(self, life: Incarnation, handler: Handler) -> None:
+        if handler.limit is not None:
+            life.running[handler] -= 1
+            free, life.slot_free = life.slot_free, None
+            if free is not None:
+                free.set()
 
     async def _answer(self, life: Incarnation, handler: Handler, envelope: Envelope) -> None:
         reply = envelope.reply
@@ -438,8 +484,12 @@ class Cell:
                 reply.fail(self._end_of(life))
             raise
         else:
-            if reply is not None:
+            # What was stashed has yet to be answered.
+            if reply is not None and (handler.concurrent or life.handled is envelope):
                 reply.answer(result)
+        finally:
+            if handler.limit is not None:
+                self._free_slot(life, handler)
 
     def _end_of(self, life: Incarnation) -> Refusal:
         """What an asker gets whose request ended with the incarnation."""
@@ -453,27 +503,48 @@ class Cell:
         policy = self.supervision
         if policy.restart is Restart.TEMPORARY or (policy.restart is Restart.TRANSIENT and reason is None):
             return False
+        if reason is None and self.round is not None:
+            # Ended for another member's crash, which was counted there.
+            return True
         now = self.system.world.monotonic()
-        self._ends.append(now)
-        self._ends = [end for end in self._ends if end >= now - policy.within_seconds]
-        if len(self._ends) > policy.restarts_max:
+        group = self.group
+        self._ends = [end for end in self._ends if end >= now - policy.within_seconds] + [now]
+        if group is None:
+            ends, restarts_max, within = len(self._ends), policy.restarts_max, policy.within_seconds
+        else:
+            ends, restarts_max, within = group.count_end(now), group.restarts_max, group.within_seconds
+        if ends > restarts_max:
             what = "ended by itself" if reason is None else "crashed"
+            if group is not None:
+                what = f"and its {group.strategy.value} group {what}"
             error = RestartIntensityExceeded(
-                f"{self.path} {what} {len(self._ends)} times in {policy.within_seconds:g} s, last: {reason!r}"
+                f"{self.path} {what} {ends} times in {within:g} s, last: {reason!r}"
             )
             error.__cause__ = reason
             self.system._escalate(self.parent, error)
             return False
         return True
 
-    async def _back_off(self) -> None:
+    async def _between(self, reason: Exception | None) -> None:
+        """Wait until the next incarnation may start: the back-off, and the other members of the group."""
         self.restarts += 1
-        world = self.system.world
-        jitter = world.rng(f"backoff {self.path}").random()
-        wait = self.supervision.backoff_seconds(len(self._ends), jitter)
         self.state = State.BACKING_OFF
+        round, group = self.round, self.group
+        if group is not None and reason is not None and (round is None or round.has_ended(self)):
+            group.begin_round(self)
+        backs_off = reason is not None or round is None
         with trio.CancelScope() as self._back_off_scope:
-            await world.sleep(wait, f"{self.path} restart back-off")
+            if backs_off:
+                world = self.system.world
+                jitter = world.rng(f"backoff {self.path}").random()
+                wait = self.supervision.backoff_seconds(len(self._ends), jitter)
+                await world.sleep(wait, f"{self.path} restart back-off")
+            # Again, when another member's crash has begun another round meanwhile.
+            while (round := self.round) is not None:
+                round.ended(self)
+                await round.wait(self)
+                if self.round is round:
+                    break
         self._back_off_scope = None
 
     def _tell_watchers(self, reason: Exception | None, final: bool) -> None:
@@ -493,5 +564,7 @@ class Cell:
             self.system._dead_letter(envelope, self.path, "the actor has ended")
             if envelope.reply is not None:
                 envelope.reply.fail(ActorStopped(self.path))
+        if self.group is not None:
+            self.group.leave(self)
         self.system._forget(self)
         self.ended.set()

@@ -18,12 +18,12 @@ from understudy.mailbox import Envelope, MailboxFull, Message
 
 from .channels import ChannelReader, ChannelWriter
 from .dispatch import Timer
-from .ref import ActorStopped, Ref
+from .ref import ActorStopped, Ref, StashFull
 from .ref import current_cell as current_cell
 from .world import Event
 
 if TYPE_CHECKING:
-    from .actor import Actor
+    from .actor import Actor, Handler
     from .cell import Cell
 
 log = logging.getLogger("understudy.actors")
@@ -50,6 +50,18 @@ class Incarnation:
     _tasks_ended: Event | None = field(default=None, init=False)
     _timers: dict[str, Timer] = field(factory=dict, init=False)
     _channel_ends: dict[int, ChannelReader[Any] | ChannelWriter[Any]] = field(factory=dict, init=False)
+    _links: dict[str, None] = field(factory=dict, init=False)
+    handlers: dict[type, Handler] = field(factory=dict, init=False)
+    """Those of the behaviour in force."""
+    behaviours: list[dict[type, Handler]] = field(factory=list, init=False)
+    """What `become` has put aside."""
+    handled: Any = field(default=None, init=False)
+    """The entry of the mailbox that is being handled; None between two, and once it was stashed."""
+    stashed: list[Any] = field(factory=list, init=False)
+    running: dict[Handler, int] = field(factory=dict, init=False)
+    """How many calls of each bounded concurrent handler go on."""
+    slot_free: Event | None = field(default=None, init=False)
+    """Set when one of them ends, where the actor waits for that."""
     _sweep_at: int = field(default=16, init=False)
     _watched: dict[str, Ref[Any]] = field(factory=dict, init=False)
 
@@ -184,6 +196,62 @@ class Incarnation:
         if watched is not None:
             watched._system._unwatch(self, watched.path)
 
+    def link(self, target: Ref[Any]) -> None:
+        """Crash when the target's present incarnation does, and the other way round."""
+        if self.ending:
+            return
+        self._links[target.path] = None
+        target._system._watch(self, target)
+        other = self.cell.system._find(target) if target._system is self.cell.system else None
+        if other is not None and other.life is not None and not other.life.ending:
+            other.life.hear_of(self)
+
+    def hear_of(self, other: Incarnation) -> None:
+        """Be linked to another incarnation of this system."""
+        self._links[other.cell.path] = None
+        other.cell.watchers[self.cell.path] = self.number
+
+    def is_linked(self, path: str) -> bool:
+        """Whether the crash of that actor is a crash of this one."""
+        return path in self._links
+
+    def is_watched(self, path: str) -> bool:
+        """Whether the actor asked to be told of that one's ends."""
+        return path in self._watched
+
+    # -- its behaviour
+
+    def become(self, behaviour: str) -> None:
+        """Handle messages as the handlers for that behaviour say."""
+        assert self.actor is not None, self.cell.path
+        handlers = type(self.actor).behaviours.get(behaviour)
+        if handlers is None:
+            raise ValueError(
+                f"no handler of {type(self.actor).__qualname__} is for the behaviour {behaviour!r}"
+            )
+        self.behaviours.append(self.handlers)
+        self.handlers = handlers
+
+    def unbecome(self) -> None:
+        """Undo the last `become`."""
+        if not self.behaviours:
+            raise ValueError(f"{self.cell.path} has not become anything")
+        self.handlers = self.behaviours.pop()
+
+    def stash(self, capacity: int) -> None:
+        """Put the message that is being handled aside."""
+        if self.handled is None:
+            raise ValueError(f"{self.cell.path} handles no message that it could stash")
+        if len(self.stashed) >= capacity:
+            raise StashFull(self.cell.path, capacity)
+        self.stashed.append(self.handled)
+        self.handled = None
+
+    def unstash(self) -> None:
+        """Put everything stashed before all other messages."""
+        stashed, self.stashed = self.stashed, []
+        self.cell.mailbox.put_back(stashed)
+
     # -- its end
 
     async def end(self) -> None:
@@ -206,6 +274,10 @@ class Incarnation:
         await self._call_stop_hook()
         for target in self._watched.values():
             target._system._unwatch(self, target.path)
+        for path in self._links:
+            self.cell.system._unwatch(self, path)
+        # Accepted, and not handled: the next incarnation's.
+        self.unstash()
 
     async def _end_tasks(self) -> None:
         for scope in list(self.tasks.values()):

@@ -66,6 +66,19 @@ class AskTimeout(Refusal):
     seconds: float
 
 
+@message("actors.stash_full")
+@frozen
+class StashFull(Refusal):
+    """The actor has put as many messages aside as it may: this one is refused."""
+
+    path: str
+    capacity: int
+
+
+class LinkedActorFailed(Exception):
+    """An actor that this one is linked to has crashed; so does this one."""
+
+
 @message("actors.send_timeout")
 @frozen
 class SendTimeout(Refusal):

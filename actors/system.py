@@ -40,6 +40,7 @@ from .delivery import DeadLetter as DeadLetter
 from .delivery import DeadLetterBox
 from .delivery import Delivery as Delivery
 from .dispatch import SimulationOver
+from .group import Group
 from .hosts import LOCAL as LOCAL
 from .hosts import Links
 from .incarnation import Incarnation, current_cell
@@ -154,15 +155,17 @@ class ActorSystem:
         capacity: int = CAPACITY,
         overflow: OverflowPolicy = Overflow.REJECT,
         urgent: Iterable[type] = (),
+        group: Group | None = None,
     ) -> Ref[P]:
         """Start an actor that has no parent; its path is `/name`.
 
-        `urgent` names message classes that go before all others in its mailbox.
+        `urgent` names message classes that go before all others in its mailbox. Members
+        of a `group` restart together.
 
         Raises:
             ValueError: an actor of that path is alive, or the name contains a slash.
         """
-        return self._spawn(None, factory, name, supervision, host, capacity, overflow, urgent)
+        return self._spawn(None, factory, name, supervision, host, capacity, overflow, urgent, group)
 
     def _spawn(
         self,
@@ -174,6 +177,7 @@ class ActorSystem:
         capacity: int,
         overflow: OverflowPolicy,
         urgent: Iterable[type],
+        group: Group | None,
     ) -> Ref[P]:
         if "/" in name or not name:
             raise ValueError(f"an actor's name is not empty and has no slash: {name!r}")
@@ -192,6 +196,9 @@ class ActorSystem:
         )
         cell.killed = not self.world.host_is_up(host)
         self._crashes.placed.pop(path, None)
+        if group is not None:
+            group.join(cell)
+            cell.group = group
         self._cells[path] = cell
         (parent.children if parent else self._roots)[path] = cell
         self._start(cell.run, path)

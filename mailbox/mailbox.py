@@ -159,6 +159,11 @@ class Mailbox:
         entries = [*(self._urgent or ()), *self.user]
         return [envelope_of(e.entry if type(e) is _Keyed else e) for e in entries]
 
+    def put_back(self, entries: list[Envelope | Told]) -> None:
+        """Messages that were taken out and not handled go before all that wait, full or not."""
+        self.user.extendleft(reversed(entries))
+        self.taken -= len(entries)
+
     def close(self) -> None:
         """Whoever appends to `user` by itself has to stop: the actor has ended."""
         self.room = 0
