@@ -35,6 +35,9 @@ log = logging.getLogger("understudy.actors")
 MESSAGES_A_WAKE = 64
 """Messages that an actor handles in a row before other tasks run, in the real world."""
 
+CRASHED = "its handler crashed"
+CANCELLED = "its handler was cancelled"
+
 
 class State(Enum):
     """Where an actor is in its life."""
@@ -381,6 +384,9 @@ class Cell:
                         handler.function(actor, message[0])
                 except Exception as raised:
                     self._refused_or_raise(raised, Envelope(*message))
+                except BaseException:
+                    self.system._dead_letter(Envelope(*message), self.path, CANCELLED)
+                    raise
             elif type(message) is Envelope:
                 await self._handle(life, message)
             elif message is None:
@@ -400,6 +406,7 @@ class Cell:
         """What a handler of something told has raised: a refusal nobody hears, or a crash."""
         error = only_leaf(raised)
         if not isinstance(error, Refusal):
+            self.system._dead_letter(envelope, self.path, CRASHED, repr(error))
             raise raised
         self.system._dead_letter(envelope, self.path, "refused", repr(error))
 
@@ -425,9 +432,7 @@ class Cell:
             system._dead_letter(envelope, self.path, "its asker no longer waits")
         elif handler.concurrent:
             if handler.limit is not None:
-                while life.running.get(handler, 0) >= handler.limit:
-                    life.slot_free = system.world.event(f"{self.path} handler ended")
-                    await life.slot_free.wait()
+                await self._wait_for_slot(life, handler, envelope)
                 life.running[handler] = life.running.get(handler, 0) + 1
             system._delivered(self.path, envelope)
             cancel = life.start_task(
@@ -456,6 +461,18 @@ class Cell:
         if reply is not None:
             reply.fail(self._end_of(life))
 
+    async def _wait_for_slot(self, life: Incarnation, handler: Handler, envelope: Envelope) -> None:
+        assert handler.limit is not None, handler
+        try:
+            while life.running.get(handler, 0) >= handler.limit:
+                life.slot_free = self.system.world.event(f"{self.path} handler ended")
+                await life.slot_free.wait()
+        except BaseException:
+            self.system._dead_letter(envelope, self.path, CANCELLED)
+            if envelope.reply is not None:
+                envelope.reply.fail(self._end_of(life))
+            raise
+
     def _free_slot(self, life: Incarnation, handler: Handler) -> None:
         if handler.limit is not None:
             life.running[handler] -= 1
@@ -472,6 +489,7 @@ class Cell:
         except Exception as raised:
             error = only_leaf(raised)
             if not isinstance(error, Refusal):
+                self.system._dead_letter(envelope, self.path, CRASHED, repr(error))
                 if reply is not None:
                     reply.fail(ActorFailed(self.path, repr(error)))
                 raise
@@ -480,6 +498,7 @@ class Cell:
             else:
                 reply.fail(error)
         except BaseException:
+            self.system._dead_letter(envelope, self.path, CANCELLED)
             if reply is not None:
                 reply.fail(self._end_of(life))
             raise
