@@ -6,6 +6,7 @@
 - `actor`: what an actor author writes; `ref`: the only way to an actor
 - `cell`: one actor's life; `incarnation`: what it owns until it restarts; `supervision`: after a crash,
   `group`: of several together
+- `routing`: pools of actors behind one name
 - `channels`: bounded streams between actors; `asking`: asks and their answers
 - `delivery`: what is seen of messages, and those that are lost; `hosts`: between hosts of one program;
   `host_network`: what may happen there; `sim_hosts`: machines that crash, pause and have wrong clocks;
@@ -38,6 +39,10 @@ from .ref import Ref as Ref
 from .ref import SendTimeout as SendTimeout
 from .ref import StashFull as StashFull
 from .ref import Unhandled as Unhandled
+from .routing import HashRing as HashRing
+from .routing import Pool as Pool
+from .routing import Routing as Routing
+from .routing import spawn_pool as spawn_pool
 from .schedule import Deviations as Deviations
 from .schedule import Fifo as Fifo
 from .schedule import Schedule as Schedule

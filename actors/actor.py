@@ -165,6 +165,10 @@ class Context(Generic[P]):
         """Stop an actor and wait until it has ended: message, then deadline, then cancellation."""
         await self._system.stop(child, deadline_seconds)
 
+    def load_of(self, target: Ref[Any]) -> int:
+        """Messages that an actor has yet to finish."""
+        return self._system.load_of(target)
+
     def stop_self(self) -> None:
         """End this actor once the current message is done; its supervision decides what follows."""
         self._incarnation.cell.request_leave(self._incarnation.number)

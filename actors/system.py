@@ -220,6 +220,15 @@ class ActorSystem:
         if cell is not None:
             cell.fail(error)
 
+    def load_of(self, target: Ref[Any]) -> int:
+        """Messages that the actor has yet to finish: waiting, and being handled; 0 when there is none."""
+        cell = self._find(target)
+        if cell is None:
+            return 0
+        # Its concurrent handlers are among its tasks, and it waits for messages beside them.
+        tasks = len(cell.life.tasks) if cell.life is not None else 0
+        return cell.mailbox.depth + tasks + (cell.waiter is None)
+
     def is_alive(self, target: Ref[Any]) -> bool:
         """Whether the ref reaches an actor that has not ended."""
         return self._find(target) is not None
