@@ -115,6 +115,8 @@ class Actor(Generic[P]):
 class Context(Generic[P]):
     """What an actor may do: spawn, stop, watch, start tasks and timers. One an incarnation."""
 
+    __slots__ = ("_incarnation", "_system", "host", "path", "self", "world")
+
     def __init__(self, incarnation: Incarnation) -> None:
         cell = incarnation.cell
         self._incarnation = incarnation
