@@ -12,6 +12,7 @@
   `host_network`: what may happen there; `sim_hosts`: machines that crash, pause and have wrong clocks;
   `crashes`: what others notice
 - `system`: who is alive, how messages travel, how everything ends
+- `waiting`: who waits for whose answer, so that a circle of asks fails at once; `probe`: what instruments see
 - `disk`: files and what survives a crash; `real_disk` and `sim_disk` implement it
 - `testkit`: probes, virtual time, crashes and simulated runs, for tests
 - `search`: a system under many orders of turns; `exploration`: which ones; `plan`: one of them, as data;
@@ -60,6 +61,7 @@ from .supervision import Supervision as Supervision
 from .system import LOCAL as LOCAL
 from .system import ActorSystem as ActorSystem
 from .system import Delivery as Delivery
+from .waiting import AskCycle as AskCycle
 from .world import DeadlineExceeded as DeadlineExceeded
 from .world import Event as Event
 from .world import Nursery as Nursery

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import define, field
 
@@ -14,12 +14,14 @@ from .ref import ActorFailed, AskTimeout, SendTimeout
 
 if TYPE_CHECKING:
     from .system import ActorSystem
+    from .waiting import Work
 
 
 @define(eq=False, init=False)
 class Ask(Expiring, Reply):
     """One ask: where its answer arrives, whose task waits, and its deadline, in one object."""
 
+    verb: ClassVar[str] = "asks"
     dispatcher: Dispatcher = field(init=False)
     asker: str = field(init=False)
     """Path, or "" from outside."""
@@ -34,13 +36,15 @@ class Ask(Expiring, Reply):
     parked: bool = field(init=False)
     error: Exception | None = field(init=False)
     value: Any = field(init=False)
+    holder: Work | None = field(init=False)
+    """Whose doing the answer depends on, when an actor asks; see `waiting`."""
     _cancel: Callable[[], None] | None = field(init=False)
 
     def __init__(
         self, dispatcher: Dispatcher, asker: str, path: str, message: Any, seconds: float, number: int
     ) -> None:
         # Written out: it is on the way of every ask, and a generated one takes the fields of all classes.
-        self.task = self.heap = self.error = self.value = self.on_cancel = self._cancel = None
+        self.task = self.heap = self.error = self.value = self.on_cancel = self._cancel = self.holder = None
         self.woken = self.done = self.parked = False
         self.action = True
         self.dispatcher = dispatcher
@@ -63,6 +67,9 @@ class Ask(Expiring, Reply):
         if not self.done:
             self.error = error
             self.answer(None)
+
+    def taken(self, work: Work) -> None:
+        self.holder = work
 
     def wanted(self) -> bool:
         return not self.done
@@ -88,6 +95,8 @@ class Ask(Expiring, Reply):
 @define(eq=False, init=False)
 class Sending(Ask):
     """A sender that waits for room in a mailbox: answered when its message was taken in."""
+
+    verb: ClassVar[str] = "sends"
 
     def expire(self) -> None:
         if not self.done:
@@ -134,6 +143,9 @@ class FarReply(Reply):
 
     def _unreadable(self, error: CodecError) -> None:
         self.ask.fail(ActorFailed(self.ask.path, f"its answer cannot be read: {error}"))
+
+    def taken(self, work: Work) -> None:
+        self.ask.taken(work)
 
     def wanted(self) -> bool:
         return not self._abandoned

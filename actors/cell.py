@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import define, field, frozen
+from outcome import Error, Outcome, Value
 
 from understudy.mailbox import Envelope, Mailbox, MailboxFull, Refusal, Reply, Told, label
 
@@ -25,6 +26,7 @@ from .group import Group, Round
 from .incarnation import Incarnation, current_cell
 from .ref import ActorFailed, ActorStopped, LinkedActorFailed, Unhandled
 from .supervision import Restart, RestartIntensityExceeded, Supervision
+from .waiting import Work, current_work
 from .world import Event, only_leaf
 
 if TYPE_CHECKING:
@@ -70,6 +72,17 @@ class _Notice:
 
 
 @define(eq=False)
+class Inspection:
+    """System message: do something between two messages, on behalf of whoever looks at the actor."""
+
+    act: Callable[[Incarnation], None]
+    lose: Callable[[Exception], None]
+    """Called instead when the actor ends first, or when `act` raises."""
+    withdrawn: bool = False
+    """Whoever wanted it no longer waits."""
+
+
+@define(eq=False)
 class Cell:
     """One actor's bookkeeping; touched only from its system's Trio thread."""
 
@@ -97,6 +110,10 @@ class Cell:
     watchers: dict[str, int] = field(factory=dict)
     """Path and incarnation of who watches this actor."""
     stop_requested: bool = False
+    suspended: bool = False
+    """Takes no messages but the system's; outlives restarts."""
+    work: Work = field(init=False)
+    """Its mailbox loop, in the graph of who waits for whom."""
     _senders: dict[Reply, tuple[Envelope, bool]] = field(factory=dict)
     """Who waits for room, in order: the message, and whether to say when it was taken in."""
     _begun: Coroutine[Any, Any, None] | None = None
@@ -110,6 +127,7 @@ class Cell:
 
     def __attrs_post_init__(self) -> None:
         self.waiting = self.mailbox.user
+        self.work = Work(self.path)
 
     @property
     def actor(self) -> Actor[Any] | None:
@@ -173,7 +191,7 @@ class Cell:
         For the actor it is as if its own task ran: the handler's waits, and what it raises, are that task's.
         """
         waiter, life = self.waiter, self.life
-        if waiter is None or life is None or self.mailbox:
+        if waiter is None or life is None or self.mailbox or self.suspended:
             return False
         self.waiter = None
         handling = self._handle(life, envelope)
@@ -266,6 +284,7 @@ class Cell:
     async def run(self) -> None:
         """The actor's task."""
         current_cell.set(self)
+        current_work.set(self.work)
         try:
             await self.system.world.dispatcher.turn(f"{self.path} start")
             while not self.stop_requested:
@@ -293,7 +312,7 @@ class Cell:
         elsewhere = self.parent is None or self.parent.host != self.host
         if not elsewhere or self.supervision.restart is Restart.TEMPORARY:
             return False
-        self.state = State.BACKING_OFF
+        self._enter(State.BACKING_OFF)
         with trio.CancelScope() as self._back_off_scope:
             await self.system.world.until_host_up(self.host)
         self._back_off_scope = None
@@ -309,7 +328,7 @@ class Cell:
     async def _live(self) -> Exception | None:
         """One incarnation; returns why it crashed, or None."""
         self.incarnation += 1
-        self.state = State.STARTING
+        self._enter(State.STARTING)
         life = self.life = Incarnation(self, self.incarnation)
         # Another round may begin while it starts: that one it has yet to end for.
         round = self.round
@@ -320,7 +339,7 @@ class Cell:
                     life.handlers = type(life.actor).handlers
                     life.actor.context = Context(life)
                     await life.actor.on_start()
-                    self.state = State.RUNNING
+                    self._enter(State.RUNNING)
                     if round is not None and self.round is round:
                         round.started(self)
                         self.round = None
@@ -329,7 +348,7 @@ class Cell:
                 # Caught outside the scope, which takes its own cancellations out of an exception group.
                 life.fail(error)
         finally:
-            self.state = State.STOPPING
+            self._enter(State.STOPPING)
             await life.end()
             self.life = None
         if life.failure is not None:
@@ -344,10 +363,12 @@ class Cell:
     async def _receive(self, life: Incarnation) -> None:
         mailbox, waiting = self.mailbox, self.waiting
         dispatcher = self.system.world.dispatcher
-        traced, observers = dispatcher.traced, self.system.observers
+        traced, observers, probes = dispatcher.traced, self.system.observers, self.system.probes
         actor = life.actor
         assert actor is not None, self.path
         left = MESSAGES_A_WAKE
+        if self.suspended and await self._stay_suspended(life):
+            return
         while True:
             if not waiting and not mailbox:
                 waiter = self.waiter = Waiter(self.path)
@@ -373,7 +394,7 @@ class Cell:
             if type(message) is tuple:
                 # What most messages are. Everything is said here once more, because each call would count.
                 handler = life.handlers.get(type(message[0]))
-                if handler is None or handler.concurrent or traced or observers:
+                if handler is None or handler.concurrent or traced or observers or probes:
                     await self._handle(life, Envelope(*message))
                     continue
                 life.handled = message
@@ -392,15 +413,48 @@ class Cell:
             elif message is None:
                 continue
             elif isinstance(message, _Notice):
-                terminated = message.terminated
-                if message.incarnation == life.number:
-                    linked = life.is_linked(terminated.path)
-                    if linked and terminated.reason is not None:
-                        raise LinkedActorFailed(f"{terminated.path}: {terminated.reason}")
-                    if Terminated in life.handlers and (not linked or life.is_watched(terminated.path)):
-                        await self._handle(life, Envelope(terminated, terminated.path))
+                await self._hear(life, message)
+            elif isinstance(message, Inspection):
+                self._inspect(life, message)
+                if self.suspended and await self._stay_suspended(life):
+                    return
             elif isinstance(message, _Stop) or message.incarnation == life.number:
                 return
+
+    async def _hear(self, life: Incarnation, notice: _Notice) -> None:
+        """Somebody whom an incarnation watches has ended."""
+        terminated = notice.terminated
+        if notice.incarnation == life.number:
+            linked = life.is_linked(terminated.path)
+            if linked and terminated.reason is not None:
+                raise LinkedActorFailed(f"{terminated.path}: {terminated.reason}")
+            if Terminated in life.handlers and (not linked or life.is_watched(terminated.path)):
+                await self._handle(life, Envelope(terminated, terminated.path))
+
+    def _inspect(self, life: Incarnation, inspection: Inspection) -> None:
+        if not inspection.withdrawn:
+            try:
+                inspection.act(life)
+            except Exception as error:
+                inspection.lose(error)
+
+    async def _stay_suspended(self, life: Incarnation) -> bool:
+        """Serve only inspections until resumed; returns whether the incarnation is to end instead."""
+        notices: list[_Notice] = []
+        while self.suspended:
+            message = self.mailbox.get_system()
+            if message is None:
+                waiter = self.waiter = Waiter(f"{self.path} suspended")
+                await self.system.world.dispatcher.park(waiter, self._unlink)
+            elif isinstance(message, _Notice):
+                notices.append(message)
+            elif isinstance(message, Inspection):
+                self._inspect(life, message)
+            elif isinstance(message, _Stop) or message.incarnation == life.number:
+                return True
+        for notice in notices:
+            await self._hear(life, notice)
+        return False
 
     def _refused_or_raise(self, raised: Exception, envelope: Envelope) -> None:
         """What a handler of something told has raised: a refusal nobody hears, or a crash."""
@@ -435,18 +489,21 @@ class Cell:
                 await self._wait_for_slot(life, handler, envelope)
                 life.running[handler] = life.running.get(handler, 0) + 1
             system._delivered(self.path, envelope)
+            work = Work(f"{self.path} ({label(envelope.message)})")
             cancel = life.start_task(
                 self._answer,
                 (life, handler, envelope),
                 f"{self.path} concurrent",
                 lambda: self._unstarted(life, handler, reply),
+                work,
             )
             if reply is not None:
+                reply.taken(work)
                 reply.on_abandoned(cancel)
         else:
             life.handled = envelope
             system._delivered(self.path, envelope)
-            if reply is None and not handler.is_async:
+            if reply is None and not handler.is_async and not system.probes:
                 # What most messages are: a call, without a frame of its own to await.
                 try:
                     handler.function(life.actor, envelope.message)
@@ -483,9 +540,12 @@ class Cell:
     async def _answer(self, life: Incarnation, handler: Handler, envelope: Envelope) -> None:
         reply = envelope.reply
         try:
-            result = handler.function(life.actor, envelope.message)
-            if handler.is_async:
-                result = await result
+            if self.system.probes:
+                result = await self._probed(life, handler, envelope)
+            else:
+                result = handler.function(life.actor, envelope.message)
+                if handler.is_async:
+                    result = await result
         except Exception as raised:
             error = only_leaf(raised)
             if not isinstance(error, Refusal):
@@ -510,11 +570,33 @@ class Cell:
             if handler.limit is not None:
                 self._free_slot(life, handler)
 
+    async def _probed(self, life: Incarnation, handler: Handler, envelope: Envelope) -> Any:
+        """Call a handler while instruments look."""
+        began = [(probe, probe.began(self.path, envelope)) for probe in self.system.probes]
+        outcome: Outcome[Any] = Value(None)
+        try:
+            result = handler.function(life.actor, envelope.message)
+            if handler.is_async:
+                result = await result
+            outcome = Value(result)
+            return result
+        except BaseException as error:
+            outcome = Error(error)
+            raise
+        finally:
+            for probe, token in reversed(began):
+                probe.ended(self.path, envelope, token, outcome)
+
     def _end_of(self, life: Incarnation) -> Refusal:
         """What an asker gets whose request ended with the incarnation."""
         if life.failure is not None:
             return ActorFailed(self.path, repr(life.failure))
         return ActorStopped(self.path)
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        for probe in self.system.probes:
+            probe.changed(self.path, self.incarnation, state.value)
 
     # -- between two incarnations, and at the end
 
@@ -547,7 +629,7 @@ class Cell:
     async def _between(self, reason: Exception | None) -> None:
         """Wait until the next incarnation may start: the back-off, and the other members of the group."""
         self.restarts += 1
-        self.state = State.BACKING_OFF
+        self._enter(State.BACKING_OFF)
         round, group = self.round, self.group
         if group is not None and reason is not None and (round is None or round.has_ended(self)):
             group.begin_round(self)
@@ -572,13 +654,16 @@ class Cell:
             self.system._notify(self.host, watcher, incarnation, notice)
 
     def _finish(self) -> None:
-        self.state = State.STOPPED
+        self._enter(State.STOPPED)
         for timer in self._stop_timers:
             timer.cancel()
         self.mailbox.close()
         waiting, self._senders = self._senders, {}
         for reply in waiting:
             reply.fail(ActorStopped(self.path))
+        while (message := self.mailbox.get_system()) is not None:
+            if isinstance(message, Inspection):
+                message.lose(ActorStopped(self.path))
         for envelope in self.mailbox.drain():
             self.system._dead_letter(envelope, self.path, "the actor has ended")
             if envelope.reply is not None:

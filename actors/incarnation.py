@@ -20,6 +20,7 @@ from .channels import ChannelReader, ChannelWriter
 from .dispatch import Timer
 from .ref import ActorStopped, Ref, StashFull
 from .ref import current_cell as current_cell
+from .waiting import Work, current_work
 from .world import Event
 
 if TYPE_CHECKING:
@@ -92,10 +93,12 @@ class Incarnation:
         arguments: tuple[Any, ...],
         name: str | None,
         on_unstarted: Callable[[], None] | None = None,
+        work: Work | None = None,
     ) -> Callable[[], None]:
         """Start a task that ends with this incarnation; returns what cancels it.
 
-        `on_unstarted` is called when it is cancelled before its first step.
+        `on_unstarted` is called when it is cancelled before its first step. `work` is what it does, in the
+        graph of who waits for whom.
         """
         number = next(self._task_numbers)
         title = name or f"{self.cell.path} {getattr(function, '__name__', 'task')}"
@@ -103,7 +106,7 @@ class Incarnation:
         if self.ending:
             scope.cancel()
         self.cell.system._start(
-            self._run_task, title, number, scope, title, function, arguments, on_unstarted
+            self._run_task, title, number, scope, title, function, arguments, on_unstarted, work
         )
         return scope.cancel
 
@@ -116,9 +119,11 @@ class Incarnation:
         function: Callable[..., Awaitable[Any]],
         arguments: tuple[Any, ...],
         on_unstarted: Callable[[], None] | None,
+        work: Work | None,
     ) -> None:
         # Whoever called start_task may have done so on behalf of another actor (a channel's callback).
         current_cell.set(self.cell)
+        current_work.set(work or Work(title))
         started = False
         try:
             with scope:

@@ -31,6 +31,7 @@ from understudy.mailbox import (
     label,
 )
 
+from . import waiting
 from .actor import Actor, Terminated
 from .asking import Ask, FarReply, Sending
 from .cell import Cell
@@ -44,8 +45,10 @@ from .group import Group
 from .hosts import LOCAL as LOCAL
 from .hosts import Links
 from .incarnation import Incarnation, current_cell
+from .probe import Probe
 from .ref import ActorFailed, ActorStopped, Ref
 from .supervision import PERMANENT, Supervision
+from .waiting import AskCycle, Work, current_work
 from .world import Event, World, only_leaf
 
 P = TypeVar("P")
@@ -74,6 +77,8 @@ class ActorSystem:
         self.observers: list[Callable[[Delivery], None]] = []
         """Called, synchronously, with every message that reaches an actor, every answer that reaches its
         asker, and every channel item."""
+        self.probes: list[Probe] = []
+        """Instruments: put in by `add_probe`, taken out by `remove_probe`."""
         self._lost = DeadLetterBox()
         self._cells: dict[str, Cell] = {}
         self._roots: dict[str, Cell] = {}
@@ -194,6 +199,8 @@ class ActorSystem:
             Mailbox(capacity, overflow, frozenset(urgent)),
             self.world.event(f"{path} ended"),
         )
+        if self.probes:
+            cell.mailbox.watch(True)
         cell.killed = not self.world.host_is_up(host)
         self._crashes.placed.pop(path, None)
         if group is not None:
@@ -280,11 +287,14 @@ class ActorSystem:
         sender = current_cell.get()
         path, source = ("", LOCAL) if sender is None else (sender.path, sender.host)
         cell = self._cells.get(target.path)
-        if cell is not None and cell.host == source and target.incarnation is None:
+        if cell is not None and cell.host == source and target.incarnation is None and not self.probes:
             target.cache(cell)
             cell.post((message, path))
         else:
-            self._deliver(target, Envelope(message, path, None, target.incarnation), source)
+            envelope = Envelope(message, path, None, target.incarnation)
+            for probe in self.probes:
+                probe.sent(target.path, envelope)
+            self._deliver(target, envelope, source)
 
     async def ask(self, target: Ref[P], message: Request[P, R], timeout_seconds: float) -> R:
         """See `Ref.ask`."""
@@ -292,20 +302,31 @@ class ActorSystem:
         path, source = ("", LOCAL) if sender is None else (sender.path, sender.host)
         dispatcher = self.world.dispatcher
         ask = Ask(dispatcher, path, target.path, message, timeout_seconds, next(self._ask_numbers))
-        cell = self._find(target)
-        if cell is not None and cell.host == source:
-            envelope = Envelope(message, path, ask, target.incarnation)
-            # An actor's frames hold off the keyboard's interrupts, so only those may run another's handler.
-            if sender is None or cell.waiter is None or not cell.handle_now(envelope):
-                if cell.mailbox.overflow is Overflow.WAIT:
-                    cell.post_or_wait(envelope, ask, acknowledge=False)
-                else:
-                    cell.post(envelope)
-        else:
-            host = self._whereabouts(target)
-            reply = ask if host is None or host == source else FarReply(self, ask, host, source)
-            self._deliver(target, Envelope(message, path, reply, target.incarnation), source)
-        return await self._answer_of(ask)  # type: ignore[no-any-return]
+        cell, work = self._find(target), current_work.get()
+        if work is not None and cell is not None:
+            waiting.begin(work, cell.work, ask)
+        try:
+            if cell is not None and cell.host == source:
+                envelope = Envelope(message, path, ask, target.incarnation)
+                for probe in self.probes:
+                    probe.sent(target.path, envelope)
+                # An actor's frames hold off the keyboard's interrupts: only those may run another's handler.
+                if sender is None or cell.waiter is None or not cell.handle_now(envelope):
+                    if cell.mailbox.overflow is Overflow.WAIT:
+                        cell.post_or_wait(envelope, ask, acknowledge=False)
+                    else:
+                        cell.post(envelope)
+            else:
+                host = self._whereabouts(target)
+                reply = ask if host is None or host == source else FarReply(self, ask, host, source)
+                envelope = Envelope(message, path, reply, target.incarnation)
+                for probe in self.probes:
+                    probe.sent(target.path, envelope)
+                self._deliver(target, envelope, source)
+            return await self._answer_of(ask)  # type: ignore[no-any-return]
+        finally:
+            if work is not None and ask.holder is not None:
+                waiting.end(work, ask)
 
     async def _send(self, target: Ref[P], message: Message[P], timeout_seconds: float) -> None:
         """See `Ref.send`."""
@@ -316,11 +337,17 @@ class ActorSystem:
         )
         cell = self._find(target)
         envelope = Envelope(message, path, None, target.incarnation)
+        for probe in self.probes:
+            probe.sent(target.path, envelope)
         if cell is None:
             self._deliver(target, envelope, source)
             sending.fail(ActorStopped(target.path))
         elif cell.host == source:
             cell.post_or_wait(envelope, sending, acknowledge=True)
+            work = current_work.get()
+            if work is not None and not sending.done:
+                await self._room_for(sending, work, cell)
+                return
         else:
             reply = FarReply(self, sending, cell.host, source)
 
@@ -335,6 +362,18 @@ class ActorSystem:
 
             self.transmit(source, cell.host, message, arrive, target.path, reply.fail)
         await self._answer_of(sending)
+
+    async def _room_for(self, sending: Sending, work: Work, cell: Cell) -> None:
+        """Wait for room as an actor, which might have to make that room itself."""
+        try:
+            waiting.begin(work, cell.work, sending)
+        except AskCycle:
+            sending.abandon()
+            raise
+        try:
+            await self._answer_of(sending)
+        finally:
+            waiting.end(work, sending)
 
     async def _answer_of(self, ask: Ask) -> Any:
         """Wait until it is answered, fails, or its deadline has passed."""
@@ -451,6 +490,18 @@ class ActorSystem:
         return writer, reader
 
     # -- what is seen
+
+    def add_probe(self, probe: Probe) -> None:
+        """Have an instrument see every message from now on; see `understudy.actors.observe`."""
+        self.probes.append(probe)
+        for cell in self._cells.values():
+            cell.mailbox.watch(True)
+
+    def remove_probe(self, probe: Probe) -> None:
+        """Undo `add_probe`."""
+        self.probes.remove(probe)
+        for cell in self._cells.values():
+            cell.mailbox.watch(bool(self.probes))
 
     def _delivered(self, path: str, envelope: Envelope) -> None:
         if self.world.simulated:

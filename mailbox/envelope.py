@@ -17,6 +17,10 @@ class Reply(Protocol):
     def fail(self, error: Exception) -> None:
         """Raise `error` at the asker; ignored when it no longer waits."""
 
+    def taken(self, work: Any) -> None:
+        """The answer depends on `work` alone from now on: what the runtime uses to find circles of asks."""
+        del work  # whoever asks from where no circle can be seen has nothing to note
+
     def wanted(self) -> bool:
         """Whether, as far as is known here, the asker still waits."""
 
@@ -34,6 +38,8 @@ class Envelope:
     reply: Reply | None = None
     incarnation: int | None = None
     """The one incarnation of the receiver that it is for; None: whichever runs."""
+    cause: tuple[str, str] | None = None
+    """The story that it belongs to and its own step in it, while causes are traced."""
 
 
 Told = tuple[Any, str]

@@ -67,8 +67,12 @@ class Mailbox:
     """Of the displaced: how many had been accepted before."""
 
     def __attrs_post_init__(self) -> None:
+        self.watch(False)
+
+    def watch(self, watched: bool) -> None:
+        """Whether every message is looked at on its way in, so that nobody may append to `user` by itself."""
         plain = not self.urgent and not isinstance(self.overflow, Conflate)
-        self.room = self.capacity if plain else 0
+        self.room = self.capacity if plain and not watched else 0
 
     @property
     def depth(self) -> int:

@@ -8,6 +8,8 @@ import logging
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,16 @@ SEED_HELP = (
     help="Where the administrator's kubeconfig is written, readable by its owner only.",
 )
 @click.option("--seed", type=int, default=None, metavar="N", help=SEED_HELP)
-def up(nodes: int, bind: str, kubeconfig: Path, seed: int | None) -> int:
+@click.option(
+    "--inspect",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=Path(".understudy/actors.sock"),
+    default=None,
+    metavar="PATH",
+    help="Serve a read-only picture of the actors on a Unix socket, for `understudy actors`.",
+)
+def up(nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None) -> int:
     """Start a cluster and keep it running until Ctrl-C."""
     # Nothing that is loaded now will ever be garbage, so looking for it only delays the start.
     gc.disable()
@@ -56,7 +67,7 @@ def up(nodes: int, bind: str, kubeconfig: Path, seed: int | None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     _raise_file_limit()
     try:
-        trio.run(_run, nodes, bind, kubeconfig, seed)
+        trio.run(_run, nodes, bind, kubeconfig, seed, inspect)
     except BaseExceptionGroup as group:
         error = _only(group)
         if error is None:
@@ -85,13 +96,13 @@ def _explain(error: BaseException) -> int:
     return 130
 
 
-async def _run(nodes: int, bind: str, kubeconfig: Path, seed: int | None) -> None:
+async def _run(nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None) -> None:
     import trio
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, signals, nursery)
-            await _serve(nodes, bind, kubeconfig, seed)
+            await _serve(nodes, bind, kubeconfig, seed, inspect)
 
 
 async def _stop_on_signal(signals: Any, nursery: Any) -> None:
@@ -111,7 +122,7 @@ def _cut_off(number: int, frame: object) -> None:
     os._exit(1)
 
 
-async def _serve(nodes: int, bind: str, kubeconfig: Path, seed: int | None) -> None:
+async def _serve(nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None) -> None:
     import trio
 
     from understudy.components.client.kubeconfig import check_writable, write_kubeconfig
@@ -119,7 +130,13 @@ async def _serve(nodes: int, bind: str, kubeconfig: Path, seed: int | None) -> N
     check_writable(kubeconfig)
     from understudy.components.cluster import Cluster
 
-    async with Cluster(nodes=nodes, bind=bind, seed=seed, on_progress=_print_component) as cluster:
+    async with (
+        _inspection(inspect) as serve_inspection,
+        Cluster(nodes=nodes, bind=bind, seed=seed, on_progress=_print_component) as cluster,
+        trio.open_nursery() as nursery,
+    ):
+        if serve_inspection is not None:
+            nursery.start_soon(serve_inspection, cluster.system)
         write_kubeconfig(kubeconfig, cluster.kubeconfig)
         _print_ready(kubeconfig, cluster)
         gc.collect()
@@ -127,6 +144,25 @@ async def _serve(nodes: int, bind: str, kubeconfig: Path, seed: int | None) -> N
         gc.set_threshold(*GC_THRESHOLDS)
         gc.enable()
         await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def _inspection(path: Path | None) -> AsyncIterator[Any]:
+    """The socket of `--inspect`, bound before anything starts; yields what serves a system there, or None."""
+    if path is None:
+        yield None
+        return
+    from functools import partial
+
+    from understudy.actors.observe.serving import InspectionError, inspection_socket, serve_inspection
+    from understudy.components.startup import StartError
+
+    with ExitStack() as stack:
+        try:
+            listener = stack.enter_context(inspection_socket(path))
+        except InspectionError as error:
+            raise StartError(error.message, error.hint) from None
+        yield partial(serve_inspection, listener)
 
 
 def _print_component(component: str, detail: str) -> None:
