@@ -13,6 +13,7 @@
   `crashes`: what others notice
 - `system`: who is alive, how messages travel, how everything ends
 - `waiting`: who waits for whose answer, so that a circle of asks fails at once; `probe`: what instruments see
+- `when_needed`: fields that cost nothing until they are used
 - `disk`: files and what survives a crash; `real_disk` and `sim_disk` implement it
 - `testkit`: probes, virtual time, crashes and simulated runs, for tests
 - `search`: a system under many orders of turns; `exploration`: which ones; `plan`: one of them, as data;

@@ -27,6 +27,7 @@ from .incarnation import Incarnation, current_cell
 from .ref import ActorFailed, ActorStopped, LinkedActorFailed, Unhandled
 from .supervision import Restart, RestartIntensityExceeded, Supervision
 from .waiting import Work, current_work
+from .when_needed import WhenNeeded
 from .world import Event, only_leaf
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Cell:
     parent: Cell | None
     mailbox: Mailbox
     ended: Event
+    made: dict[str, Any] | None = field(default=None, init=False)
     waiting: deque[Any] = field(init=False)
     """The mailbox's own; see `Mailbox.room`."""
     waiter: Waiter | None = None
@@ -106,23 +108,23 @@ class Cell:
     restarts: int = 0
     life: Incarnation | None = None
     """The incarnation of this moment, if there is one."""
-    children: dict[str, Cell] = field(factory=dict)
-    watchers: dict[str, int] = field(factory=dict)
+    children = WhenNeeded[dict[str, "Cell"]](dict)
+    watchers = WhenNeeded[dict[str, int]](dict)
     """Path and incarnation of who watches this actor."""
     stop_requested: bool = False
     suspended: bool = False
     """Takes no messages but the system's; outlives restarts."""
     work: Work = field(init=False)
     """Its mailbox loop, in the graph of who waits for whom."""
-    _senders: dict[Reply, tuple[Envelope, bool]] = field(factory=dict)
+    _senders: dict[Reply, tuple[Envelope, bool]] | None = None
     """Who waits for room, in order: the message, and whether to say when it was taken in."""
     _begun: Coroutine[Any, Any, None] | None = None
     """A message's handling that an asker began and that this actor's task has to go on with."""
     killed: bool = False
     """Its host has crashed, and it has not begun again since."""
     _back_off_scope: trio.CancelScope | None = None
-    _stop_timers: list[Timer] = field(factory=list)
-    _ends: list[float] = field(factory=list)
+    _stop_timers = WhenNeeded[list[Timer]](list)
+    _ends = WhenNeeded[list[float]](list)
     """When incarnations ended that were to be followed by another, within the supervision's window."""
 
     def __attrs_post_init__(self) -> None:
@@ -143,12 +145,18 @@ class Cell:
             MailboxFull: the mailbox is full and its policy is to reject.
         """
         displaced = self.mailbox.put(entry)
+        self.waiting = self.mailbox.user
         if displaced is not None:
             self.system._dead_letter(displaced, self.path, "displaced by the overflow policy")
             if displaced.reply is not None:
                 displaced.reply.fail(MailboxFull(self.mailbox.capacity))
         if self.waiter is not None:
             self.wake()
+
+    def put_back(self, entries: list[Envelope | Told]) -> None:
+        """Messages that this actor has taken and not handled come before all that wait."""
+        self.mailbox.put_back(entries)
+        self.waiting = self.mailbox.user
 
     def post_or_wait(self, envelope: Envelope, reply: Reply, acknowledge: bool) -> None:
         """Like `post`, but with the mailbox full, and a policy that would reject, the message waits for room.
@@ -165,11 +173,14 @@ class Cell:
                 if acknowledge:
                     reply.answer(None)
                 return
+        if self._senders is None:
+            self._senders = {}
         self._senders[reply] = (envelope, acknowledge)
         reply.on_abandoned(lambda: self._forget_sender(reply))
 
     def _forget_sender(self, reply: Reply) -> None:
-        self._senders.pop(reply, None)
+        if self._senders is not None:
+            self._senders.pop(reply, None)
 
     def _admit(self) -> None:
         """Take in those who wait for room, the first first, as far as there is room."""
@@ -366,6 +377,7 @@ class Cell:
         traced, observers, probes = dispatcher.traced, self.system.observers, self.system.probes
         actor = life.actor
         assert actor is not None, self.path
+        plain = mailbox.plain
         left = MESSAGES_A_WAKE
         if self.suspended and await self._stay_suspended(life):
             return
@@ -388,7 +400,16 @@ class Cell:
                 if left < 0:
                     left = MESSAGES_A_WAKE
                     await trio.lowlevel.checkpoint()
-            message = mailbox.next()
+            if waiting and plain and not mailbox.system:
+                # What `mailbox.next` would do.
+                depth = len(waiting)
+                if depth > mailbox.high_water:
+                    mailbox.high_water = depth
+                mailbox.taken += 1
+                message = waiting.popleft()
+            else:
+                message = mailbox.next()
+                waiting = self.waiting
             if self._senders:
                 self._admit()
             if type(message) is tuple:
@@ -658,8 +679,8 @@ class Cell:
         for timer in self._stop_timers:
             timer.cancel()
         self.mailbox.close()
-        waiting, self._senders = self._senders, {}
-        for reply in waiting:
+        waiting, self._senders = self._senders, None
+        for reply in waiting or ():
             reply.fail(ActorStopped(self.path))
         while (message := self.mailbox.get_system()) is not None:
             if isinstance(message, Inspection):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -21,6 +20,7 @@ from .dispatch import Timer
 from .ref import ActorStopped, Ref, StashFull
 from .ref import current_cell as current_cell
 from .waiting import Work, current_work
+from .when_needed import WhenNeeded
 from .world import Event
 
 if TYPE_CHECKING:
@@ -41,30 +41,31 @@ class Incarnation:
     number: int
     """1 for the first."""
     actor: Actor[Any] | None = field(default=None, init=False)
+    made: dict[str, Any] | None = field(default=None, init=False)
     ending: bool = field(default=False, init=False)
     """Set when it begins to stop, and never taken back: from then on it starts nothing new."""
     failure: Exception | None = field(default=None, init=False)
     """Why it crashed: the first reason, if there are several."""
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     tasks: dict[int, trio.CancelScope] = field(factory=dict, init=False)
-    _task_numbers: count[int] = field(factory=count, init=False)
+    _last_task: int = field(default=0, init=False)
     _tasks_ended: Event | None = field(default=None, init=False)
-    _timers: dict[str, Timer] = field(factory=dict, init=False)
-    _channel_ends: dict[int, ChannelReader[Any] | ChannelWriter[Any]] = field(factory=dict, init=False)
-    _links: dict[str, None] = field(factory=dict, init=False)
+    _timers = WhenNeeded[dict[str, Timer]](dict)
+    _channel_ends = WhenNeeded[dict[int, ChannelReader[Any] | ChannelWriter[Any]]](dict)
+    _links = WhenNeeded[dict[str, None]](dict)
     handlers: dict[type, Handler] = field(factory=dict, init=False)
     """Those of the behaviour in force."""
-    behaviours: list[dict[type, Handler]] = field(factory=list, init=False)
+    behaviours = WhenNeeded["list[dict[type, Handler]]"](list)
     """What `become` has put aside."""
     handled: Any = field(default=None, init=False)
     """The entry of the mailbox that is being handled; None between two, and once it was stashed."""
-    stashed: list[Any] = field(factory=list, init=False)
-    running: dict[Handler, int] = field(factory=dict, init=False)
+    stashed = WhenNeeded[list[Any]](list)
+    running = WhenNeeded["dict[Handler, int]"](dict)
     """How many calls of each bounded concurrent handler go on."""
     slot_free: Event | None = field(default=None, init=False)
     """Set when one of them ends, where the actor waits for that."""
     _sweep_at: int = field(default=16, init=False)
-    _watched: dict[str, Ref[Any]] = field(factory=dict, init=False)
+    _watched = WhenNeeded[dict[str, Ref[Any]]](dict)
 
     def fail(self, error: Exception) -> None:
         """Crash: a handler, a task or a child did."""
@@ -100,7 +101,7 @@ class Incarnation:
         `on_unstarted` is called when it is cancelled before its first step. `work` is what it does, in the
         graph of who waits for whom.
         """
-        number = next(self._task_numbers)
+        number = self._last_task = self._last_task + 1
         title = name or f"{self.cell.path} {getattr(function, '__name__', 'task')}"
         scope = self.tasks[number] = trio.CancelScope()
         if self.ending:
@@ -255,7 +256,7 @@ class Incarnation:
     def unstash(self) -> None:
         """Put everything stashed before all other messages."""
         stashed, self.stashed = self.stashed, []
-        self.cell.mailbox.put_back(stashed)
+        self.cell.put_back(stashed)
 
     # -- its end
 

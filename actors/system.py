@@ -197,7 +197,7 @@ class ActorSystem:
             supervision,
             parent,
             Mailbox(capacity, overflow, frozenset(urgent)),
-            self.world.event(f"{path} ended"),
+            self.world.event(f"{path} ended" if self.world.dispatcher.traced else path),
         )
         if self.probes:
             cell.mailbox.watch(True)

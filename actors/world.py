@@ -37,13 +37,13 @@ class Event:
     _dispatcher: Dispatcher
     _label: str = "event"
     _set: bool = field(default=False, init=False)
-    _waiters: dict[Waiter, None] = field(factory=dict, init=False)
+    _waiters: dict[Waiter, None] | None = field(default=None, init=False)
 
     def set(self) -> None:
         """It has happened: wake everybody who waits, in the order in which they came."""
         self._set = True
-        waiters, self._waiters = self._waiters, {}
-        for waiter in waiters:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
             self._dispatcher.wake(waiter)
 
     def is_set(self) -> bool:
@@ -56,11 +56,14 @@ class Event:
             await self._dispatcher.turn(self._label)
             return
         waiter = Waiter(self._label)
+        if self._waiters is None:
+            self._waiters = {}
         self._waiters[waiter] = None
         await self._dispatcher.park(waiter, lambda: self._forget(waiter))
 
     def _forget(self, waiter: Waiter) -> None:
-        self._waiters.pop(waiter, None)
+        if self._waiters is not None:
+            self._waiters.pop(waiter, None)
 
 
 @define(eq=False)

@@ -135,16 +135,14 @@ class Producer(Actor[Producing]):
 
     @handles(Produce)
     async def produce(self, message: Produce) -> None:
-        tell, burst = self.consumer.tell, message.burst
+        tell, send, burst = self.consumer.tell, self.consumer.send, message.burst
         for begin in range(0, message.count, burst):
             for number in range(begin, min(begin + burst, message.count)):
                 item = Item(number)
-                while True:
-                    try:
-                        tell(item)
-                        break
-                    except MailboxFull:
-                        await trio.lowlevel.checkpoint()
+                try:
+                    tell(item)
+                except MailboxFull:
+                    await send(item)
             await trio.lowlevel.checkpoint()
         await self.consumer.ask(AwaitCount(message.count), 100.0)
 

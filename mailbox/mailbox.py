@@ -12,6 +12,9 @@ from attrs import define, field, frozen
 from .envelope import Envelope, Told, envelope_of
 from .overflow import Conflate, MailboxFull, Overflow, OverflowPolicy
 
+_NOTHING: deque[Any] = deque(maxlen=0)
+"""The user messages of every mailbox that never had one: a deque of its own is 760 bytes."""
+
 CAPACITY = 1024
 """User messages that a mailbox holds unless told otherwise."""
 
@@ -52,27 +55,45 @@ class Mailbox:
     room: int = field(init=False)
     """Whoever finds fewer entries than this in `user` may append a :data:`Told` to it instead of calling
     `put`: 0 where that is not the same."""
-    user: deque[Any] = field(factory=deque, init=False)
-    """User messages that are not urgent, as envelopes, :data:`Told`, or places of keyed messages."""
+    user: deque[Any] = field(default=_NOTHING, init=False)
+    """User messages that are not urgent, as envelopes, :data:`Told`, or places of keyed messages.
+
+    Another deque once the first has come: look again after a `put`."""
+    plain: bool = field(init=False)
+    """Whoever finds no `system` message may take the next user message out of `user` itself, counting it."""
     high_water: int = field(default=0, init=False)
     """As of the last message that was taken out; see `statistics`."""
     taken: int = field(default=0, init=False)
     """User messages taken out since the start, in whatever way."""
     # Deques of a kind that most mailboxes never need: an empty one is 600 bytes.
-    _system: deque[Any] | None = field(default=None, init=False)
+    system: deque[Any] | None = field(default=None, init=False)
+    """System messages; None before the first."""
     _urgent: deque[Envelope | Told] | None = field(default=None, init=False)
-    _keyed: dict[Hashable, _Keyed] = field(factory=dict, init=False)
+    _keyed: dict[Hashable, _Keyed] | None = field(default=None, init=False)
+    _watched: bool = field(default=False, init=False)
+    _closed: bool = field(default=False, init=False)
     _displaced: int = field(default=0, init=False)
     _replaced: int = field(default=0, init=False)
     """Of the displaced: how many had been accepted before."""
 
     def __attrs_post_init__(self) -> None:
-        self.watch(False)
+        self.plain = not self.urgent and not isinstance(self.overflow, Conflate)
+        self.room = 0
 
     def watch(self, watched: bool) -> None:
         """Whether every message is looked at on its way in, so that nobody may append to `user` by itself."""
-        plain = not self.urgent and not isinstance(self.overflow, Conflate)
-        self.room = self.capacity if plain and not watched else 0
+        self._watched = watched
+        self._set_room()
+
+    def _set_room(self) -> None:
+        shut = self._closed or self._watched or self.user is _NOTHING
+        self.room = self.capacity if self.plain and not shut else 0
+
+    def _open(self) -> None:
+        """Make room for the first message."""
+        if self.user is _NOTHING:
+            self.user = deque()
+            self._set_room()
 
     @property
     def depth(self) -> int:
@@ -94,6 +115,8 @@ class Mailbox:
         key = None
         if isinstance(policy, Conflate) and not urgent:
             key = policy.key(_message(entry))
+            if self._keyed is None:
+                self._keyed = {}
             place = self._keyed.get(key) if key is not None else None
             if place is not None:
                 older, place.entry = place.entry, entry
@@ -121,27 +144,30 @@ class Mailbox:
                 self._urgent = deque()
             self._urgent.append(entry)
         elif key is not None:
+            assert self._keyed is not None, key
+            self._open()
             place = self._keyed[key] = _Keyed(key, entry)
             self.user.append(place)
         else:
+            self._open()
             self.user.append(entry)
         return displaced
 
     def put_system(self, message: Any) -> None:
         """Take a system message in: always accepted, since each has a bounded number of senders."""
-        if self._system is None:
-            self._system = deque()
-        self._system.append(message)
+        if self.system is None:
+            self.system = deque()
+        self.system.append(message)
 
     def next(self) -> Any | None:
         """What is to be done next: a system message, else an envelope or :data:`Told`, else None."""
-        if self._system:
-            return self._system.popleft()
+        if self.system:
+            return self.system.popleft()
         return self.get()
 
     def get_system(self) -> Any | None:
         """The next system message, or None."""
-        return self._system.popleft() if self._system else None
+        return self.system.popleft() if self.system else None
 
     def get(self) -> Envelope | Told | None:
         """The next user message, or None."""
@@ -154,6 +180,7 @@ class Mailbox:
             return self._urgent.popleft()
         entry: Any = self.user.popleft()
         if type(entry) is _Keyed:
+            assert self._keyed is not None, entry.key
             del self._keyed[entry.key]
             return entry.entry
         return entry  # type: ignore[no-any-return]
@@ -165,12 +192,14 @@ class Mailbox:
 
     def put_back(self, entries: list[Envelope | Told]) -> None:
         """Messages that were taken out and not handled go before all that wait, full or not."""
+        self._open()
         self.user.extendleft(reversed(entries))
         self.taken -= len(entries)
 
     def close(self) -> None:
         """Whoever appends to `user` by itself has to stop: the actor has ended."""
-        self.room = 0
+        self._closed = True
+        self._set_room()
 
     def drain(self) -> list[Envelope]:
         """Everything that still waits, taken out: the dead letters of an actor that has ended."""
@@ -190,10 +219,10 @@ class Mailbox:
             self.high_water = depth
 
     def __bool__(self) -> bool:
-        return bool(self._system or self.user or self._urgent)
+        return bool(self.system or self.user or self._urgent)
 
     def __len__(self) -> int:
-        return (len(self._system) if self._system else 0) + self.depth
+        return (len(self.system) if self.system else 0) + self.depth
 
     def statistics(self) -> MailboxStatistics:
         """The counts of this moment."""
