@@ -17,7 +17,7 @@ from attrs import define, evolve, frozen
 
 from .link import Address, AddressError, Link, LinkLost, Listener, parse_address
 
-CHUNK_BYTES = 256 << 10
+CHUNK_BYTES = 64 << 10
 """The most that is read at once."""
 
 BACKLOG = 128
