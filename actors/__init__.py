@@ -4,8 +4,9 @@
 - `dispatch`: every wake-up goes through here; `schedule` says in simulation which goes next; `_trio`: Trio's
   private names
 - `actor`: what an actor author writes; `ref`: the only way to an actor
-- `cell`: one actor's life; `incarnation`: what it owns until it restarts; `supervision`: after a crash,
-  `group`: of several together
+- `cell`: one actor's life; `incarnation`: what it owns until it restarts; `receiving`: its mailbox loop;
+  `handling`: one message in it; `signals`: what the system tells it; `supervision`: after a crash, `group`:
+  of several together
 - `routing`: pools of actors behind one name
 - `channels`: bounded streams between actors; `asking`: asks and their answers
 - `delivery`: what is seen of messages, and those that are lost; `hosts`: between hosts of one program;

@@ -26,7 +26,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 Ts = TypeVarTuple("Ts")
 
 
-@frozen
+CONCURRENT_MAX = 1000
+"""Calls of one concurrent handler that go on at a time unless told otherwise."""
+
+
+@frozen(eq=False)
 class Handler:
     """How one kind of message is handled."""
 
@@ -34,8 +38,8 @@ class Handler:
     is_async: bool
     concurrent: bool
     """Runs as a child task of the actor, so that the next message need not wait for it."""
-    limit: int | None = None
-    """So many calls go on at a time; the next message waits until one of them has ended. None: any number."""
+    limit: int = CONCURRENT_MAX
+    """Of a concurrent one: so many calls go on at a time; the next message waits until one has ended."""
 
 
 @message("actors.terminated")
@@ -58,15 +62,16 @@ def handles(
 
     The method may be sync or async; what it returns answers an ask. A handler that raises a `Refusal`
     refuses that one message; any other exception crashes the actor. A `concurrent` handler is async and
-    does not hold up the mailbox; with a number, at most so many of its calls go on at a time, and what comes
-    behind them waits. `when` names the behaviour that the handler is for (see `Context.become`).
+    does not hold up the mailbox; at most so many of its calls as the number says (1,000 where it is True) go
+    on at a time, and what comes behind them waits. `when` names the behaviour that the handler is for (see
+    `Context.become`).
     """
 
     def mark(function: F) -> F:
         is_async = inspect.iscoroutinefunction(function)
         assert is_async or not concurrent, f"{function.__qualname__}: a concurrent handler must be async"
-        limit = None if isinstance(concurrent, bool) else concurrent
-        assert limit is None or limit >= 1, f"{function.__qualname__}: {limit} at a time"
+        limit = CONCURRENT_MAX if isinstance(concurrent, bool) else concurrent
+        assert limit >= 1, f"{function.__qualname__}: {limit} at a time"
         handler = Handler(function, is_async, bool(concurrent), limit)
         function.__handles__ = (message_type, handler, when)  # type: ignore[attr-defined]
         return function

@@ -14,32 +14,27 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import trio
-from attrs import define, field, frozen
-from outcome import Error, Outcome, Value
+from attrs import define, field
 
-from understudy.mailbox import Envelope, Mailbox, MailboxFull, Refusal, Reply, Told, label
+from understudy.mailbox import Envelope, Mailbox, MailboxFull, Reply, Told
 
-from ._trio import carry_on
-from .actor import Actor, Context, Handler, Terminated
+from .actor import Actor, Context, Terminated
 from .dispatch import Timer, Waiter
 from .group import Group, Round
+from .handling import handle
 from .incarnation import Incarnation, current_cell
-from .ref import ActorFailed, ActorStopped, LinkedActorFailed, Unhandled
+from .receiving import receive
+from .ref import ActorStopped
+from .signals import Inspection, Leave, Notice, Stop
 from .supervision import Restart, RestartIntensityExceeded, Supervision
 from .waiting import Work, current_work
 from .when_needed import WhenNeeded
-from .world import Event, only_leaf
+from .world import Event
 
 if TYPE_CHECKING:
     from .system import ActorSystem
 
 log = logging.getLogger("understudy.actors")
-
-MESSAGES_A_WAKE = 64
-"""Messages that an actor handles in a row before other tasks run, in the real world."""
-
-CRASHED = "its handler crashed"
-CANCELLED = "its handler was cancelled"
 
 
 class State(Enum):
@@ -50,37 +45,6 @@ class State(Enum):
     STOPPING = "stopping"
     BACKING_OFF = "backing off"
     STOPPED = "stopped"
-
-
-@frozen
-class _Stop:
-    """System message: end for good."""
-
-
-@frozen
-class _Leave:
-    """System message: end this incarnation; the supervision decides what follows."""
-
-    incarnation: int
-
-
-@frozen
-class _Notice:
-    """System message: an actor that this incarnation watches has ended."""
-
-    incarnation: int
-    terminated: Terminated
-
-
-@define(eq=False)
-class Inspection:
-    """System message: do something between two messages, on behalf of whoever looks at the actor."""
-
-    act: Callable[[Incarnation], None]
-    lose: Callable[[Exception], None]
-    """Called instead when the actor ends first, or when `act` raises."""
-    withdrawn: bool = False
-    """Whoever wanted it no longer waits."""
 
 
 @define(eq=False)
@@ -116,9 +80,9 @@ class Cell:
     """Takes no messages but the system's; outlives restarts."""
     work: Work = field(init=False)
     """Its mailbox loop, in the graph of who waits for whom."""
-    _senders: dict[Reply, tuple[Envelope, bool]] | None = None
+    senders: dict[Reply, tuple[Envelope, bool]] | None = None
     """Who waits for room, in order: the message, and whether to say when it was taken in."""
-    _begun: Coroutine[Any, Any, None] | None = None
+    begun: Coroutine[Any, Any, None] | None = None
     """A message's handling that an asker began and that this actor's task has to go on with."""
     killed: bool = False
     """Its host has crashed, and it has not begun again since."""
@@ -164,7 +128,7 @@ class Cell:
         With `acknowledge`, `reply` is answered once the message was taken in, and fails when the actor ends
         before that.
         """
-        if not self._senders:
+        if not self.senders:
             try:
                 self.post(envelope)
             except MailboxFull:
@@ -173,26 +137,26 @@ class Cell:
                 if acknowledge:
                     reply.answer(None)
                 return
-        if self._senders is None:
-            self._senders = {}
-        self._senders[reply] = (envelope, acknowledge)
+        if self.senders is None:
+            self.senders = {}
+        self.senders[reply] = (envelope, acknowledge)
         reply.on_abandoned(lambda: self._forget_sender(reply))
 
     def _forget_sender(self, reply: Reply) -> None:
-        if self._senders is not None:
-            self._senders.pop(reply, None)
+        if self.senders is not None:
+            self.senders.pop(reply, None)
 
-    def _admit(self) -> None:
+    def admit(self) -> None:
         """Take in those who wait for room, the first first, as far as there is room."""
-        while self._senders:
-            reply = next(iter(self._senders))
-            envelope, acknowledge = self._senders[reply]
+        while self.senders:
+            reply = next(iter(self.senders))
+            envelope, acknowledge = self.senders[reply]
             if reply.wanted():
                 try:
                     self.post(envelope)
                 except MailboxFull:
                     return
-            del self._senders[reply]
+            del self.senders[reply]
             if acknowledge:
                 reply.answer(None)
 
@@ -205,7 +169,7 @@ class Cell:
         if waiter is None or life is None or self.mailbox or self.suspended:
             return False
         self.waiter = None
-        handling = self._handle(life, envelope)
+        handling = handle(life, envelope)
         try:
             ended = self.system.world.dispatcher.begin_as(waiter, handling)
         except Exception as error:
@@ -217,7 +181,7 @@ class Cell:
             return False
         self.mailbox.count_handled()
         if not ended:
-            self._begun = handling
+            self.begun = handling
         elif not waiter.woken:
             self.waiter = waiter
             if self.mailbox:
@@ -238,7 +202,7 @@ class Cell:
 
     def notify(self, incarnation: int, terminated: Terminated) -> None:
         """Tell one incarnation that somebody whom it watches has ended."""
-        self.post_system(_Notice(incarnation, terminated))
+        self.post_system(Notice(incarnation, terminated))
 
     async def stop(self, deadline_seconds: float) -> None:
         """End for good: message, deadline, cancellation, stop hook; returns when the actor has ended."""
@@ -251,7 +215,7 @@ class Cell:
         self.stop_requested = True
         if self._back_off_scope is not None:
             self._back_off_scope.cancel()
-        self.post_system(_Stop())
+        self.post_system(Stop())
         self._stop_timers.append(
             self.system.world.call_later(deadline_seconds, self._cancel, f"{self.path} stop deadline")
         )
@@ -268,7 +232,7 @@ class Cell:
 
     def request_leave(self, incarnation: int) -> None:
         """End that incarnation after the current message."""
-        self.post_system(_Leave(incarnation))
+        self.post_system(Leave(incarnation))
 
     def kill(self) -> None:
         """Its host crashes: what it knew and what waited for it is gone."""
@@ -354,7 +318,7 @@ class Cell:
                     if round is not None and self.round is round:
                         round.started(self)
                         self.round = None
-                    await self._receive(life)
+                    await receive(life)
             except Exception as error:
                 # Caught outside the scope, which takes its own cancellations out of an exception group.
                 life.fail(error)
@@ -371,248 +335,9 @@ class Cell:
             )
         return life.failure
 
-    async def _receive(self, life: Incarnation) -> None:
-        mailbox, waiting = self.mailbox, self.waiting
-        dispatcher = self.system.world.dispatcher
-        traced, observers, probes = dispatcher.traced, self.system.observers, self.system.probes
-        actor = life.actor
-        assert actor is not None, self.path
-        plain = mailbox.plain
-        left = MESSAGES_A_WAKE
-        if self.suspended and await self._stay_suspended(life):
-            return
-        while True:
-            if not waiting and not mailbox:
-                waiter = self.waiter = Waiter(self.path)
-                outcome = await dispatcher.park_to_lend(waiter, self._unlink)
-                left = MESSAGES_A_WAKE
-                begun = self._begun
-                if begun is None:
-                    outcome.unwrap()
-                else:
-                    self._begun = None
-                    await carry_on(begun, outcome)
-                    continue
-            elif traced:
-                await dispatcher.turn(self.path)
-            else:
-                left -= 1
-                if left < 0:
-                    left = MESSAGES_A_WAKE
-                    await trio.lowlevel.checkpoint()
-            if waiting and plain and not mailbox.system:
-                # What `mailbox.next` would do.
-                depth = len(waiting)
-                if depth > mailbox.high_water:
-                    mailbox.high_water = depth
-                mailbox.taken += 1
-                message = waiting.popleft()
-            else:
-                message = mailbox.next()
-                waiting = self.waiting
-            if self._senders:
-                self._admit()
-            if type(message) is tuple:
-                # What most messages are. Everything is said here once more, because each call would count.
-                handler = life.handlers.get(type(message[0]))
-                if handler is None or handler.concurrent or traced or observers or probes:
-                    await self._handle(life, Envelope(*message))
-                    continue
-                life.handled = message
-                try:
-                    if handler.is_async:
-                        await handler.function(actor, message[0])
-                    else:
-                        handler.function(actor, message[0])
-                except Exception as raised:
-                    self._refused_or_raise(raised, Envelope(*message))
-                except BaseException:
-                    self.system._dead_letter(Envelope(*message), self.path, CANCELLED)
-                    raise
-            elif type(message) is Envelope:
-                await self._handle(life, message)
-            elif message is None:
-                continue
-            elif isinstance(message, _Notice):
-                await self._hear(life, message)
-            elif isinstance(message, Inspection):
-                self._inspect(life, message)
-                if self.suspended and await self._stay_suspended(life):
-                    return
-            elif isinstance(message, _Stop) or message.incarnation == life.number:
-                return
-
-    async def _hear(self, life: Incarnation, notice: _Notice) -> None:
-        """Somebody whom an incarnation watches has ended."""
-        terminated = notice.terminated
-        if notice.incarnation == life.number:
-            linked = life.is_linked(terminated.path)
-            if linked and terminated.reason is not None:
-                raise LinkedActorFailed(f"{terminated.path}: {terminated.reason}")
-            if Terminated in life.handlers and (not linked or life.is_watched(terminated.path)):
-                await self._handle(life, Envelope(terminated, terminated.path))
-
-    def _inspect(self, life: Incarnation, inspection: Inspection) -> None:
-        if not inspection.withdrawn:
-            try:
-                inspection.act(life)
-            except Exception as error:
-                inspection.lose(error)
-
-    async def _stay_suspended(self, life: Incarnation) -> bool:
-        """Serve only inspections until resumed; returns whether the incarnation is to end instead."""
-        notices: list[_Notice] = []
-        while self.suspended:
-            message = self.mailbox.get_system()
-            if message is None:
-                waiter = self.waiter = Waiter(f"{self.path} suspended")
-                await self.system.world.dispatcher.park(waiter, self._unlink)
-            elif isinstance(message, _Notice):
-                notices.append(message)
-            elif isinstance(message, Inspection):
-                self._inspect(life, message)
-            elif isinstance(message, _Stop) or message.incarnation == life.number:
-                return True
-        for notice in notices:
-            await self._hear(life, notice)
-        return False
-
-    def _refused_or_raise(self, raised: Exception, envelope: Envelope) -> None:
-        """What a handler of something told has raised: a refusal nobody hears, or a crash."""
-        error = only_leaf(raised)
-        if not isinstance(error, Refusal):
-            self.system._dead_letter(envelope, self.path, CRASHED, repr(error))
-            raise raised
-        self.system._dead_letter(envelope, self.path, "refused", repr(error))
-
-    def _unlink(self) -> None:
+    def forget_wait(self) -> None:
+        """Its wait for a message was cancelled."""
         self.waiter = None
-
-    async def _handle(self, life: Incarnation, envelope: Envelope) -> None:
-        system, reply = self.system, envelope.reply
-        if self.killed:
-            # It had its turn already when the host crashed.
-            system._dead_letter(envelope, self.path, "the host crashed")
-            return
-        handler = life.handlers.get(type(envelope.message))
-        if envelope.incarnation is not None and envelope.incarnation != life.number:
-            system._dead_letter(envelope, self.path, "for another incarnation", str(envelope.incarnation))
-            if reply is not None:
-                reply.fail(ActorStopped(self.path))
-        elif handler is None:
-            system._dead_letter(envelope, self.path, "no handler")
-            if reply is not None:
-                reply.fail(Unhandled(self.path, label(envelope.message)))
-        elif reply is not None and not reply.wanted():
-            system._dead_letter(envelope, self.path, "its asker no longer waits")
-        elif handler.concurrent:
-            if handler.limit is not None:
-                await self._wait_for_slot(life, handler, envelope)
-                life.running[handler] = life.running.get(handler, 0) + 1
-            system._delivered(self.path, envelope)
-            work = Work(f"{self.path} ({label(envelope.message)})")
-            cancel = life.start_task(
-                self._answer,
-                (life, handler, envelope),
-                f"{self.path} concurrent",
-                lambda: self._unstarted(life, handler, reply),
-                work,
-            )
-            if reply is not None:
-                reply.taken(work)
-                reply.on_abandoned(cancel)
-        else:
-            life.handled = envelope
-            system._delivered(self.path, envelope)
-            if reply is None and not handler.is_async and not system.probes:
-                # What most messages are: a call, without a frame of its own to await.
-                try:
-                    handler.function(life.actor, envelope.message)
-                except Exception as raised:
-                    self._refused_or_raise(raised, envelope)
-                return
-            await self._answer(life, handler, envelope)
-
-    def _unstarted(self, life: Incarnation, handler: Handler, reply: Reply | None) -> None:
-        """A concurrent handler was cancelled before its first step."""
-        self._free_slot(life, handler)
-        if reply is not None:
-            reply.fail(self._end_of(life))
-
-    async def _wait_for_slot(self, life: Incarnation, handler: Handler, envelope: Envelope) -> None:
-        assert handler.limit is not None, handler
-        try:
-            while life.running.get(handler, 0) >= handler.limit:
-                life.slot_free = self.system.world.event(f"{self.path} handler ended")
-                await life.slot_free.wait()
-        except BaseException:
-            self.system._dead_letter(envelope, self.path, CANCELLED)
-            if envelope.reply is not None:
-                envelope.reply.fail(self._end_of(life))
-            raise
-
-    def _free_slot(self, life: Incarnation, handler: Handler) -> None:
-        if handler.limit is not None:
-            life.running[handler] -= 1
-            free, life.slot_free = life.slot_free, None
-            if free is not None:
-                free.set()
-
-    async def _answer(self, life: Incarnation, handler: Handler, envelope: Envelope) -> None:
-        reply = envelope.reply
-        try:
-            if self.system.probes:
-                result = await self._probed(life, handler, envelope)
-            else:
-                result = handler.function(life.actor, envelope.message)
-                if handler.is_async:
-                    result = await result
-        except Exception as raised:
-            error = only_leaf(raised)
-            if not isinstance(error, Refusal):
-                self.system._dead_letter(envelope, self.path, CRASHED, repr(error))
-                if reply is not None:
-                    reply.fail(ActorFailed(self.path, repr(error)))
-                raise
-            if reply is None:
-                self.system._dead_letter(envelope, self.path, "refused", repr(error))
-            else:
-                reply.fail(error)
-        except BaseException:
-            self.system._dead_letter(envelope, self.path, CANCELLED)
-            if reply is not None:
-                reply.fail(self._end_of(life))
-            raise
-        else:
-            # What was stashed has yet to be answered.
-            if reply is not None and (handler.concurrent or life.handled is envelope):
-                reply.answer(result)
-        finally:
-            if handler.limit is not None:
-                self._free_slot(life, handler)
-
-    async def _probed(self, life: Incarnation, handler: Handler, envelope: Envelope) -> Any:
-        """Call a handler while instruments look."""
-        began = [(probe, probe.began(self.path, envelope)) for probe in self.system.probes]
-        outcome: Outcome[Any] = Value(None)
-        try:
-            result = handler.function(life.actor, envelope.message)
-            if handler.is_async:
-                result = await result
-            outcome = Value(result)
-            return result
-        except BaseException as error:
-            outcome = Error(error)
-            raise
-        finally:
-            for probe, token in reversed(began):
-                probe.ended(self.path, envelope, token, outcome)
-
-    def _end_of(self, life: Incarnation) -> Refusal:
-        """What an asker gets whose request ended with the incarnation."""
-        if life.failure is not None:
-            return ActorFailed(self.path, repr(life.failure))
-        return ActorStopped(self.path)
 
     def _enter(self, state: State) -> None:
         self.state = state
@@ -679,7 +404,7 @@ class Cell:
         for timer in self._stop_timers:
             timer.cancel()
         self.mailbox.close()
-        waiting, self._senders = self._senders, None
+        waiting, self.senders = self.senders, None
         for reply in waiting or ():
             reply.fail(ActorStopped(self.path))
         while (message := self.mailbox.get_system()) is not None:

@@ -15,10 +15,10 @@ from attrs import define, frozen
 from outcome import Error, Outcome
 
 from understudy.actors.actor import Actor
-from understudy.actors.cell import Inspection
 from understudy.actors.incarnation import Incarnation
 from understudy.actors.probe import Probe
 from understudy.actors.ref import ASK_TIMEOUT_SECONDS, ActorStopped, AskTimeout, Ref
+from understudy.actors.signals import Inspection
 from understudy.actors.system import ActorSystem
 from understudy.mailbox import Envelope, Refusal, label
 

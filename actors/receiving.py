@@ -1,0 +1,134 @@
+"""The mailbox loop: an actor takes its messages one at a time, until its incarnation is to end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from understudy.mailbox import Envelope
+
+from ._trio import carry_on
+from .actor import Terminated
+from .dispatch import Waiter
+from .handling import CANCELLED, handle, refused_or_raise
+from .ref import LinkedActorFailed
+from .signals import Inspection, Notice, Stop
+
+if TYPE_CHECKING:
+    from .incarnation import Incarnation
+
+MESSAGES_A_WAKE = 64
+"""Messages that an actor handles in a row before other tasks run, in the real world."""
+
+
+async def receive(life: Incarnation) -> None:
+    """Handle what comes, until told to stop or to leave. Raises what crashes the incarnation."""
+    cell, actor = life.cell, life.actor
+    mailbox, waiting = cell.mailbox, cell.waiting
+    dispatcher = cell.system.world.dispatcher
+    traced, observers, probes = dispatcher.traced, cell.system.observers, cell.system.probes
+    assert actor is not None, cell.path
+    plain = mailbox.plain
+    left = MESSAGES_A_WAKE
+    if cell.suspended and await _stay_suspended(life):
+        return
+    while True:
+        if not waiting and not mailbox:
+            waiter = cell.waiter = Waiter(cell.path)
+            outcome = await dispatcher.park_to_lend(waiter, cell.forget_wait)
+            left = MESSAGES_A_WAKE
+            begun = cell.begun
+            if begun is None:
+                outcome.unwrap()
+            else:
+                cell.begun = None
+                await carry_on(begun, outcome)
+                continue
+        elif traced:
+            await dispatcher.turn(cell.path)
+        else:
+            left -= 1
+            if left < 0:
+                left = MESSAGES_A_WAKE
+                await trio.lowlevel.checkpoint()
+        if waiting and plain and not mailbox.system:
+            # What `mailbox.next` would do.
+            depth = len(waiting)
+            if depth > mailbox.high_water:
+                mailbox.high_water = depth
+            mailbox.taken += 1
+            message = waiting.popleft()
+        else:
+            message = mailbox.next()
+            waiting = cell.waiting
+        if cell.senders:
+            cell.admit()
+        if type(message) is tuple:
+            # What most messages are. Everything is said here once more, because each call would count.
+            handler = life.handlers.get(type(message[0]))
+            if handler is None or handler.concurrent or traced or observers or probes:
+                await handle(life, Envelope(*message))
+                continue
+            life.handled = message
+            try:
+                if handler.is_async:
+                    await handler.function(actor, message[0])
+                else:
+                    handler.function(actor, message[0])
+            except Exception as raised:
+                refused_or_raise(cell, raised, Envelope(*message))
+            except BaseException:
+                cell.system._dead_letter(Envelope(*message), cell.path, CANCELLED)
+                raise
+        elif type(message) is Envelope:
+            await handle(life, message)
+        elif message is None:
+            continue
+        elif isinstance(message, Notice):
+            await _hear(life, message)
+        elif isinstance(message, Inspection):
+            _inspect(life, message)
+            if cell.suspended and await _stay_suspended(life):
+                return
+        elif isinstance(message, Stop) or message.incarnation == life.number:
+            return
+
+
+async def _hear(life: Incarnation, notice: Notice) -> None:
+    """Somebody whom an incarnation watches has ended."""
+    terminated = notice.terminated
+    if notice.incarnation == life.number:
+        linked = life.is_linked(terminated.path)
+        if linked and terminated.reason is not None:
+            raise LinkedActorFailed(f"{terminated.path}: {terminated.reason}")
+        if Terminated in life.handlers and (not linked or life.is_watched(terminated.path)):
+            await handle(life, Envelope(terminated, terminated.path))
+
+
+def _inspect(life: Incarnation, inspection: Inspection) -> None:
+    if not inspection.withdrawn:
+        try:
+            inspection.act(life)
+        except Exception as error:
+            inspection.lose(error)
+
+
+async def _stay_suspended(life: Incarnation) -> bool:
+    """Serve only inspections until resumed; returns whether the incarnation is to end instead."""
+    cell = life.cell
+    notices: list[Notice] = []
+    while cell.suspended:
+        message = cell.mailbox.get_system()
+        if message is None:
+            waiter = cell.waiter = Waiter(f"{cell.path} suspended")
+            await cell.system.world.dispatcher.park(waiter, cell.forget_wait)
+        elif isinstance(message, Notice):
+            notices.append(message)
+        elif isinstance(message, Inspection):
+            _inspect(life, message)
+        elif isinstance(message, Stop) or message.incarnation == life.number:
+            return True
+    for notice in notices:
+        await _hear(life, notice)
+    return False

@@ -1,0 +1,44 @@
+"""System messages: what an actor's mailbox loop is told beside the messages of its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from attrs import define, frozen
+
+from .actor import Terminated
+
+if TYPE_CHECKING:
+    from .incarnation import Incarnation
+
+
+@frozen
+class Stop:
+    """End for good."""
+
+
+@frozen
+class Leave:
+    """End this incarnation; the supervision decides what follows."""
+
+    incarnation: int
+
+
+@frozen
+class Notice:
+    """An actor that this incarnation watches has ended."""
+
+    incarnation: int
+    terminated: Terminated
+
+
+@define(eq=False)
+class Inspection:
+    """Do something between two messages, on behalf of whoever looks at the actor."""
+
+    act: Callable[[Incarnation], None]
+    lose: Callable[[Exception], None]
+    """Called instead when the actor ends first, or when `act` raises."""
+    withdrawn: bool = False
+    """Whoever wanted it no longer waits."""
