@@ -12,7 +12,7 @@
 - `delivery`: what is seen of messages, and those that are lost; `hosts`: between hosts of one program;
   `host_network`: what may happen there; `sim_hosts`: machines that crash, pause and have wrong clocks;
   `crashes`: what others notice
-- `system`: who is alive, how messages travel, how everything ends
+- `system`: who is alive, and how everything begins and ends; `post_office`: how messages travel
 - `waiting`: who waits for whose answer, so that a circle of asks fails at once; `probe`: what instruments see
 - `when_needed`: fields that cost nothing until they are used
 - `disk`: files and what survives a crash; `real_disk` and `sim_disk` implement it

@@ -13,7 +13,7 @@ from .dispatch import Dispatcher, Expiring
 from .ref import ActorFailed, AskTimeout, SendTimeout
 
 if TYPE_CHECKING:
-    from .system import ActorSystem
+    from .post_office import PostOffice
     from .waiting import Work
 
 
@@ -108,7 +108,7 @@ class Sending(Ask):
 class FarReply(Reply):
     """An answer's way back to another host, and the way there of the news that nobody waits for it."""
 
-    system: ActorSystem
+    system: PostOffice
     ask: Ask
     source: str
     """Host of the actor that is asked."""
