@@ -1,0 +1,92 @@
+"""Stores to compare with: a real etcd of one or three members, and PySyncObj, each in its own processes."""
+
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody has at the moment."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextmanager
+def process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ended with the block; what it says goes into a file."""
+    with log.open("wb") as output:
+        running = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.terminate()
+                try:
+                    running.wait(10)
+                except subprocess.TimeoutExpired:
+                    running.kill()
+                    running.wait()
+
+
+@contextmanager
+def etcd(members: int) -> Iterator[tuple[list[str], list[subprocess.Popen[bytes]]]]:
+    """A real etcd on this machine's disk: its client endpoints and its processes."""
+    ports = free_ports(2 * members)
+    clients, peers = ports[:members], ports[members:]
+    initial = ",".join(f"m{n}=http://127.0.0.1:{port}" for n, port in enumerate(peers))
+    with tempfile.TemporaryDirectory(prefix="store-peer-") as folder, ExitStack() as stack:
+        running = []
+        for n in range(members):
+            client, peer = f"http://127.0.0.1:{clients[n]}", f"http://127.0.0.1:{peers[n]}"
+            command = ["etcd", "--name", f"m{n}", "--data-dir", f"{folder}/m{n}"]
+            command += ["--listen-client-urls", client, "--advertise-client-urls", client]
+            command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+            command += ["--initial-cluster", initial]
+            running.append(stack.enter_context(process(command, Path(folder) / f"m{n}.log")))
+        yield [f"127.0.0.1:{port}" for port in clients], running
+
+
+def drive(endpoints: list[str], clients: int, seconds: float, what: str) -> dict[str, float]:
+    """`etcd_load.py` in one process, or in two with more than 16 clients; rates add up."""
+    processes = 2 if clients > 16 else 1
+    command = [sys.executable, str(HERE / "etcd_load.py"), "--endpoints", ",".join(endpoints)]
+    command += ["--clients", str(clients // processes), "--seconds", str(seconds), what]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
+    results = []
+    for each in running:
+        output, _ = each.communicate(timeout=seconds + 60)
+        if each.returncode:
+            raise SystemExit(f"{' '.join(command)} ended with {each.returncode}")
+        results.append(json.loads(output))
+    return {
+        name: sum(result[name] for result in results) / (1 if name == "rate" else len(results))
+        for name in results[0]
+    }
+
+
+def pysyncobj(clients: int, seconds: float, *, sync: bool) -> dict[str, float]:
+    """Three members of PySyncObj with a journal each; `sync`: flushed to the disk before each answer."""
+    ports = free_ports(3)
+    with tempfile.TemporaryDirectory(prefix="store-peer-") as folder, ExitStack() as stack:
+        command = [sys.executable, str(HERE / "pysyncobj_peer.py"), "--folder", folder]
+        command += ["--ports", ",".join(map(str, ports)), "--clients", str(clients)]
+        command += ["--seconds", str(seconds), *(["--sync"] if sync else [])]
+        for member in (1, 2):
+            stack.enter_context(process([*command, "--member", str(member)], Path(folder) / f"{member}.log"))
+        time.sleep(0.5)
+        done = subprocess.run(
+            [*command, "--member", "0"], stdout=subprocess.PIPE, check=True, timeout=seconds + 60
+        )
+        result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return result
