@@ -85,8 +85,13 @@ def pysyncobj(clients: int, seconds: float, *, sync: bool) -> dict[str, float]:
         for member in (1, 2):
             stack.enter_context(process([*command, "--member", str(member)], Path(folder) / f"{member}.log"))
         time.sleep(0.5)
-        done = subprocess.run(
-            [*command, "--member", "0"], stdout=subprocess.PIPE, check=True, timeout=seconds + 60
-        )
+        with (Path(folder) / "0.log").open("wb") as log:
+            done = subprocess.run(
+                [*command, "--member", "0"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                check=True,
+                timeout=seconds + 60,
+            )
         result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
         return result
