@@ -59,6 +59,23 @@ class DiskFailed(DiskError):
     what: str
 
 
+@message("disk.not-permitted")
+@frozen
+class NotPermitted(DiskError):
+    """The system does not allow it: the rights of a file or folder, or a disk that can only be read."""
+
+    path: str
+    what: str
+
+
+@message("disk.in-use")
+@frozen
+class InUse(DiskError):
+    """Somebody else holds the lock."""
+
+    path: str
+
+
 @message("disk.crashed")
 @frozen
 class HostCrashed(DiskError):
@@ -122,6 +139,16 @@ class File(ABC):
             DiskFailed: it will not; see the module.
         """
 
+    async def write_synced(self, offset: int, data: bytes) -> None:
+        """`write`, then `sync`: where each of them is a trip to a thread, one for both.
+
+        Raises:
+            NoSpace: the disk is full.
+            DiskFailed: it will not survive a crash; see the module.
+        """
+        await self.write(offset, data)
+        await self.sync()
+
     @abstractmethod
     async def size(self) -> int:
         """Length in bytes."""
@@ -139,8 +166,16 @@ class File(ABC):
         await self.close()
 
 
+class Lock(ABC):
+    """A lock that is held. The end of its holder's process, or a crash of its host, frees it too."""
+
+    @abstractmethod
+    async def release(self) -> None:
+        """Let others have it; a second time does nothing."""
+
+
 class Disk(ABC):
-    """Files in folders. Every method may raise `DiskFailed`."""
+    """Files in folders. Every method may raise `DiskFailed` and `NotPermitted`."""
 
     @abstractmethod
     async def open(self, path: str, *, create: bool = False) -> File:
@@ -190,6 +225,15 @@ class Disk(ABC):
 
         Raises:
             NoSuchFile: there is no such folder.
+        """
+
+    @abstractmethod
+    async def lock(self, path: str) -> Lock:
+        """Hold a file, made if there is none, against everybody who locks it, here or in other processes.
+
+        Raises:
+            InUse: somebody holds it.
+            NoSuchFile: its folder is missing.
         """
 
     async def exists(self, path: str) -> bool:

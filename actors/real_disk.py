@@ -1,6 +1,7 @@
 """The machine's disk, below one folder. Each call runs in a thread, so that a slow one holds nobody up."""
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable
@@ -9,7 +10,19 @@ from typing import TypeVar
 
 import trio
 
-from .disk import Disk, DiskFailed, File, FileExists, NoSpace, NoSuchFile, parts_of, split
+from .disk import (
+    Disk,
+    DiskFailed,
+    File,
+    FileExists,
+    InUse,
+    Lock,
+    NoSpace,
+    NoSuchFile,
+    NotPermitted,
+    parts_of,
+    split,
+)
 
 T = TypeVar("T")
 
@@ -25,6 +38,8 @@ async def _call(path: str, what: str, function: Callable[[], T]) -> T:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(path) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise NotPermitted(path, f"{what}: {error.strerror}") from error
         raise DiskFailed(path, f"{what}: {error.strerror}") from error
 
 
@@ -70,7 +85,14 @@ class RealFile(File):
         await _call(self._path, "truncate", lambda: os.ftruncate(self._descriptor, size))
 
     async def sync(self) -> None:
-        await _call(self._path, "sync", lambda: os.fsync(self._descriptor))
+        await _call(self._path, "sync", lambda: os.fdatasync(self._descriptor))
+
+    async def write_synced(self, offset: int, data: bytes) -> None:
+        def write() -> None:
+            self._put(offset, data)
+            os.fdatasync(self._descriptor)
+
+        await _call(self._path, "write and sync", write)
 
     async def size(self) -> int:
         return await _call(self._path, "size", lambda: os.fstat(self._descriptor).st_size)
@@ -80,6 +102,20 @@ class RealFile(File):
         if descriptor >= 0:
             with trio.CancelScope(shield=True):
                 await _call(self._path, "close", lambda: os.close(descriptor))
+
+
+class RealLock(Lock):
+    """An open file description that holds flock(2): it ends with the process, however that ends."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    async def release(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with trio.CancelScope(shield=True):
+                await _call(self._path, "unlock", lambda: os.close(descriptor))
 
 
 class RealDisk(Disk):
@@ -139,3 +175,20 @@ class RealDisk(Disk):
                 return sorted(f"{e.name}/" if e.is_dir(follow_symlinks=False) else e.name for e in entries)
 
         return await _call(path, "list", names)
+
+    async def lock(self, path: str) -> Lock:
+        place = self._place(path)
+
+        def lock() -> int:
+            descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise InUse(path) from None
+            except BaseException:
+                os.close(descriptor)
+                raise
+            return descriptor
+
+        return RealLock(path, await _call(path, "lock", lock))

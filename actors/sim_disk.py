@@ -20,6 +20,8 @@ from .disk import (
     File,
     FileExists,
     HostCrashed,
+    InUse,
+    Lock,
     NoSpace,
     NoSuchFile,
     parts_of,
@@ -84,6 +86,8 @@ class _Inode:
     content: bytearray = field(factory=bytearray)
     durable: bytearray = field(factory=bytearray)
     changes: list[_Change] = field(factory=list)
+    lock: _SimLock | None = None
+    """Who holds it."""
 
     def change(self, change: _Change) -> None:
         change.apply(self.content)
@@ -105,6 +109,7 @@ class _Inode:
                     piece.apply(self.durable)
         self.changes.clear()
         self.content = bytearray(self.durable)
+        self.lock = None
 
 
 @define(eq=False)
@@ -232,6 +237,15 @@ class SimDisk(Disk):
         names = self._folder(path).names
         return sorted(f"{n}/" if isinstance(entry, _Folder) else n for n, entry in names.items())
 
+    async def lock(self, path: str) -> Lock:
+        file = await self.open(path, create=True)
+        assert isinstance(file, _SimFile)
+        inode = file._inode
+        if inode.lock is not None:
+            raise InUse(path)
+        inode.lock = _SimLock(inode)
+        return inode.lock
+
     # -- within
 
     async def _turn(self) -> None:
@@ -332,6 +346,15 @@ def _used(folder: _Folder) -> int:
     return sum(
         _used(entry) if isinstance(entry, _Folder) else len(entry.content) for entry in folder.names.values()
     )
+
+
+class _SimLock(Lock):
+    def __init__(self, inode: _Inode) -> None:
+        self._inode = inode
+
+    async def release(self) -> None:
+        if self._inode.lock is self:
+            self._inode.lock = None
 
 
 class _SimFile(File):

@@ -18,6 +18,7 @@ from understudy.actors.disk import (
     DiskFailed,
     FileExists,
     HostCrashed,
+    InUse,
     NoSpace,
     NoSuchFile,
 )
@@ -357,3 +358,46 @@ def test_misdirected_writes_and_flipped_bits() -> None:
 
     for seed in range(5):
         on_simulated_disk(main, seed)
+
+
+@both
+def test_a_lock_is_held_by_one_at_a_time(run: Run) -> None:
+    async def main(disk: Disk) -> None:
+        held = await disk.lock("lock")
+        with pytest.raises(InUse):
+            await disk.lock("lock")
+        await held.release()
+        again = await disk.lock("lock")
+        await held.release()
+        with pytest.raises(InUse):
+            await disk.lock("lock")
+        await again.release()
+        with pytest.raises(NoSuchFile):
+            await disk.lock("missing/lock")
+
+    run(main)
+
+
+@both
+def test_written_and_synced_at_once_is_written(run: Run) -> None:
+    async def main(disk: Disk) -> None:
+        async with await disk.open("a", create=True) as file:
+            await file.write_synced(0, b"hello")
+            await file.write_synced(3, b"p!")
+        assert await disk.read_file("a") == b"help!"
+
+    run(main)
+
+
+def test_a_crash_frees_locks_and_keeps_what_was_written_and_synced_at_once() -> None:
+    async def run(world: SimWorld) -> None:
+        disk = SimDisk(world, "local")
+        await disk.lock("lock")
+        async with await disk.open("a", create=True) as file:
+            await disk.sync_folder()
+            await file.write_synced(0, b"kept")
+        disk.crash()
+        assert await disk.read_file("a") == b"kept"
+        await disk.lock("lock")
+
+    SimWorld(1).run(run)
