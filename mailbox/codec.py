@@ -15,7 +15,7 @@ import msgpack
 from attrs import frozen
 
 from .message import message_class, wire_name
-from .structure import Mismatch, fields_reader
+from .structure import Mismatch, fields_reader, rows_reader
 
 BYTES_MAX = 64 << 20
 """The largest encoded message, in bytes: a larger one is neither written nor read."""
@@ -56,6 +56,7 @@ _DATA_ONLY = Resolver()
 class _Form:
     """How the instances of one class are written."""
 
+    name: str
     head: bytes
     """msgpack of an array of two, up to and with the wire name: the map of fields follows."""
     fields: Callable[[Any], dict[str, Any]]
@@ -64,6 +65,7 @@ class _Form:
 
 _forms: dict[type, _Form] = {}
 _readers: dict[type, Callable[[Any], Any]] = {}
+_rows_readers: dict[type, Callable[[Any], list[Any]]] = {}
 
 
 def _form(cls: type) -> _Form:
@@ -72,7 +74,7 @@ def _form(cls: type) -> _Form:
     # Compiled, as attrs compiles constructors: every message that crosses hosts passes here.
     display = ", ".join(f"{field!r}: item.{field}" for field in names)
     fields = eval(f"lambda item: {{{display}}}")
-    form = _forms[cls] = _Form(b"\x92" + msgpack.packb(name), fields)
+    form = _forms[cls] = _Form(name, b"\x92" + msgpack.packb(name), fields)
     return form
 
 
@@ -82,7 +84,21 @@ def _extension_head(size: int) -> bytes:
     return (fixed or b"\xc7" + bytes([size])) + bytes([_REGISTERED])
 
 
+def _array_head(size: int) -> bytes:
+    """How msgpack begins an array of so many items."""
+    if size < 16:
+        return bytes([0x90 | size])
+    return b"\xdc" + size.to_bytes(2) if size < 65536 else b"\xdd" + size.to_bytes(4)
+
+
 _EXTENSION_HEADS = tuple(_extension_head(size) for size in range(256))
+
+
+def _reader_of(cls: type) -> Callable[[Any], Any]:
+    reader = _readers.get(cls)
+    if reader is None:
+        reader = _readers[cls] = fields_reader(cls)
+    return reader
 
 
 class Codec:
@@ -120,14 +136,83 @@ class Codec:
             raise CodecError(f"cannot encode {type(value).__qualname__}: {error}") from error
         finally:
             self._depth = 0
+        self._check_size(type(value), data)
+        return data
+
+    def encode_fields(self, value: Any) -> tuple[str, bytes]:
+        """The wire name of a message and the bytes of its fields: those of messages of one name may stand
+        one after another, which is a *run*, at a third of the cost of reading each by itself.
+
+        Raises:
+            CodecError: as `encode`; and for what is no registered message itself.
+        """
+        cls = type(value)
+        try:
+            form = _forms.get(cls) or _form(cls)
+            self._depth = 1
+            data = self._pack(form.fields(value))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise CodecError(f"cannot encode {cls.__qualname__}: {error}") from error
+        finally:
+            self._depth = 0
+        if len(data) > _BUFFER_BYTES:
+            self._check_size(cls, data)
+        return form.name, data
+
+    def _check_size(self, cls: type, data: bytes) -> None:
         if len(data) > _BUFFER_BYTES:
             # A packer keeps the largest buffer that it ever had.
             self._packers.clear()
         if len(data) > BYTES_MAX:
-            raise CodecError(
-                f"{type(value).__qualname__} of {len(data)} bytes is over the limit of {BYTES_MAX}"
-            )
-        return data
+            raise CodecError(f"{cls.__qualname__} of {len(data)} bytes is over the limit of {BYTES_MAX}")
+
+    def decode_run(self, name: str, count: int, data: bytes) -> list[Any]:
+        """The `count` messages of a run, in order; in the place of one that cannot be read, its CodecError.
+
+        Raises:
+            CodecError: the run is longer than that.
+        """
+        cls = message_class(name)
+        if cls is None:
+            return [_unknown(name)] * count
+        read = _rows_readers.get(cls)
+        if read is None:
+            read = _rows_readers[cls] = rows_reader(cls)
+        self._depth = 1
+        try:
+            rows = msgpack.unpackb(_array_head(count) + data, ext_hook=self._extension, strict_map_key=False)
+            return read(rows)
+        except Exception:
+            # Whatever is wrong with one message shall be said of that one; a field that is missing may have
+            # a default.
+            return self._decode_each(name, _reader_of(cls), count, data)
+
+    def _decode_each(self, name: str, reader: Callable[[Any], Any], count: int, data: bytes) -> list[Any]:
+        messages: list[Any] = []
+        unpacker = msgpack.Unpacker(max_buffer_size=len(data))
+        unpacker.feed(data)
+        end = 0
+        while len(messages) < count:
+            begin = end
+            try:
+                unpacker.skip()
+                end = unpacker.tell()
+            except Exception as error:
+                # Nobody can say where the next one would begin.
+                return messages + [CodecError(f"{name}: {error!r}")] * (count - len(messages))
+            self._depth = 1
+            try:
+                fields = msgpack.unpackb(data[begin:end], ext_hook=self._extension, strict_map_key=False)
+                messages.append(reader(fields))
+            except Mismatch as mismatch:
+                messages.append(CodecError(f"{name}: {mismatch}"))
+            except CodecError as error:
+                messages.append(error)
+            except Exception as error:
+                messages.append(CodecError(f"not a message: {error!r}"))
+        if end < len(data):
+            raise CodecError(f"{name}: {len(data) - end} bytes behind a run of {count}")
+        return messages
 
     def _pack(self, item: Any) -> bytes:
         packers, depth = self._packers, self._depth
@@ -193,14 +278,15 @@ class Codec:
         self._depth -= 1
         cls = message_class(name)
         if cls is None:
-            raise CodecError(f"unknown message {name!r}: is the module that defines it imported?")
-        reader = _readers.get(cls)
-        if reader is None:
-            reader = _readers[cls] = fields_reader(cls)
+            raise _unknown(name)
         try:
-            return reader(fields)
+            return _reader_of(cls)(fields)
         except Mismatch as mismatch:
             raise CodecError(f"{name}: {mismatch}") from None
+
+
+def _unknown(name: str) -> CodecError:
+    return CodecError(f"unknown message {name!r}: is the module that defines it imported?")
 
 
 def encode(value: Any, resolver: Resolver = _DATA_ONLY) -> bytes:

@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin
 
 import attrs
+from attrs import frozen
 from cattrs import Converter
 
 Reader = Callable[[Any], Any]
@@ -45,18 +46,54 @@ class Mismatch(Exception):
         return f"{self.path.lstrip('.') or 'value'}: expected {self.expected}, got {self.got}"
 
 
+@frozen
+class _Field:
+    """A field that a constructor takes."""
+
+    name: str
+    alias: str
+    """The constructor's parameter."""
+    type: Any
+    reader: Reader | None
+
+
+def _fields(cls: type) -> list[_Field]:
+    attrs.resolve_types(cls)
+    return [_Field(a.name, a.alias or a.name, a.type, _reader(a.type)) for a in attrs.fields(cls) if a.init]
+
+
+def _compiled(template: str, cls: type, known: list[_Field]) -> Any:
+    """A function, compiled as attrs compiles constructors, in which `CALL` makes an instance from a mapping
+    `values` that is whole and right; it raises where one is not."""
+    arguments = []
+    for position, field in enumerate(known):
+        value = f"values[{field.name!r}]"
+        if isinstance(field.type, type) and field.type in _SCALARS:
+            # What most fields are: a look instead of a call.
+            value = f"(v if type(v := {value}) is {field.type.__name__} else readers[{position}](v))"
+        elif field.reader is not None:
+            value = f"readers[{position}]({value})"
+        arguments.append(f"{field.alias}={value}")
+    names = {"cls": cls, "NoneType": NoneType, "readers": [field.reader for field in known]}
+    return eval(template.replace("CALL", f"cls({', '.join(arguments)})"), names)
+
+
+def rows_reader(cls: type) -> Callable[[Any], list[Any]]:
+    """What makes instances of an attrs class from a list of mappings; raises when one is not whole or wrong.
+
+    `fields_reader` says which, and what is wrong with it.
+    """
+    reader: Callable[[Any], list[Any]] = _compiled(
+        "lambda rows: [CALL for values in rows]", cls, _fields(cls)
+    )
+    return reader
+
+
 def fields_reader(cls: type) -> Callable[[Any], Any]:
     """What makes an instance of an attrs class from a mapping of its fields: unknown ones are ignored."""
-    attrs.resolve_types(cls)
-    known = [(a.name, a.alias or a.name, _reader(a.type)) for a in attrs.fields(cls) if a.init]
+    known = _fields(cls)
     needed = [a.name for a in attrs.fields(cls) if a.init and a.default is attrs.NOTHING]
-    # Compiled, as attrs compiles constructors: one expression for a mapping that is whole and right.
-    calls = ", ".join(
-        f"{alias}=values[{name!r}]" if reader is None else f"{alias}=readers[{position}](values[{name!r}])"
-        for position, (name, alias, reader) in enumerate(known)
-    )
-    readers = [reader for _, _, reader in known]
-    whole = eval(f"lambda values: cls({calls})", {"cls": cls, "readers": readers})
+    whole = _compiled("lambda values: CALL", cls, known)
 
     def read(values: Any) -> Any:
         try:
@@ -69,15 +106,15 @@ def fields_reader(cls: type) -> Callable[[Any], Any]:
         if not isinstance(values, dict):
             raise Mismatch(f"the fields of {cls.__qualname__}", values)
         arguments = {}
-        for name, alias, reader in known:
-            if name in values:
-                value = values[name]
-                if reader is not None:
+        for field in known:
+            if field.name in values:
+                value = values[field.name]
+                if field.reader is not None:
                     try:
-                        value = reader(value)
+                        value = field.reader(value)
                     except Mismatch as mismatch:
-                        raise mismatch.below(f".{name}") from None
-                arguments[alias] = value
+                        raise mismatch.below(f".{field.name}") from None
+                arguments[field.alias] = value
         if len(arguments) < len(known):
             missing = [name for name in needed if name not in values]
             if missing:

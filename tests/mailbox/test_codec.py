@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import understudy
 from understudy.actors import ChannelWriter, Ref
 from understudy.mailbox import CodecError, Refusal, Resolver, decode, encode, message, registered
-from understudy.mailbox.codec import DEPTH_MAX
+from understudy.mailbox.codec import DEPTH_MAX, Codec
 
 T = TypeVar("T")
 
@@ -181,6 +181,9 @@ def test_every_registered_message_comes_back_as_it_was(cls: type) -> None:
         names = Names()
         back = decode(encode(value, names), names)
         assert same(back, value), f"{value!r} became {back!r}"
+        codec = Codec(names)
+        (name, one), (_, two) = codec.encode_fields(value), codec.encode_fields(value)
+        assert same(codec.decode_run(name, 2, one + two), [value, value])
 
     comes_back()
 
@@ -257,6 +260,47 @@ def test_unknown_fields_are_ignored_and_missing_ones_need_a_default() -> None:
     lacking = msgpack.packb(msgpack.ExtType(1, msgpack.packb(["test.codec.refusal", {}])))
     with pytest.raises(CodecError, match="expected Refused with why"):
         decode(lacking)
+
+
+def test_in_a_run_what_cannot_be_read_harms_nothing_else() -> None:
+    name = "test.codec.inner"
+    whole = [msgpack.packb({"number": n, "names": []}) for n in range(3)]
+    defaults, unknown = msgpack.packb({}), msgpack.packb({"number": 7, "from_a_newer_version": [1]})
+    wrong, no_map = msgpack.packb({"number": "12"}), msgpack.packb([1])
+    endpoint = msgpack.packb({"number": 1, "names": msgpack.ExtType(2, b"ref")})
+    read = Codec().decode_run(
+        name, 8, b"".join([whole[0], wrong, defaults, no_map, whole[1], endpoint, unknown, whole[2]])
+    )
+    assert [m for m in read if not isinstance(m, CodecError)] == [
+        Inner(0),
+        Inner(),
+        Inner(1),
+        Inner(7),
+        Inner(2),
+    ]
+    assert [str(read[n]) for n in (1, 3, 5)] == [
+        "test.codec.inner: number: expected int, got str '12'",
+        "test.codec.inner: value: expected the fields of Inner, got list [1]",
+        "a reference 'ref' outside a running actor system",
+    ]
+
+
+def test_a_run_that_breaks_off_is_lost_from_there_and_one_too_long_is_refused() -> None:
+    one = msgpack.packb({"number": 1})
+    first, *rest = Codec().decode_run("test.codec.inner", 3, one + one[:-1])
+    assert first == Inner(1) and [type(error) for error in rest] == [CodecError, CodecError]
+    with pytest.raises(CodecError, match="9 bytes behind a run of 1"):
+        Codec().decode_run("test.codec.inner", 1, one + one)
+    (unknown,) = Codec().decode_run("no.such", 1, one)
+    assert "unknown message 'no.such'" in str(unknown)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 9), st.binary(max_size=60))
+def test_any_bytes_are_a_run_of_values_and_codec_errors_or_a_codec_error(count: int, data: bytes) -> None:
+    with contextlib.suppress(CodecError):
+        read = Codec().decode_run("test.codec.inner", count, data)
+        assert len(read) == count and all(isinstance(m, Inner | CodecError) for m in read)
 
 
 @settings(max_examples=300, deadline=None)
