@@ -5,12 +5,19 @@ Items and credits travel like messages do: by reference within a host, encoded a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from understudy.mailbox import ChannelClosed, ChannelFull, CodecError, ReaderState, WriterState
+from understudy.mailbox import (
+    CONFLATED_KEYS_MAX,
+    ChannelClosed,
+    ChannelFull,
+    CodecError,
+    ReaderState,
+    WriterState,
+)
 
 from .ref import ActorFailed
 from .world import Signal
@@ -23,6 +30,20 @@ T = TypeVar("T")
 
 class EndOfChannel(Exception):
     """The writer closed the channel and everything was read."""
+
+
+@frozen
+class WriterStatistics:
+    """How a channel goes, as its writer sees it."""
+
+    sent: int
+    """Items so far; those that were conflated and not sent are not among them."""
+    credits: int
+    """Items that may be sent at once."""
+    unsent: int
+    """Items that `send_latest` keeps, one a key."""
+    conflated: int
+    """Items that a newer one of their key has replaced."""
 
 
 @define(eq=False)
@@ -40,6 +61,8 @@ class Core:
     readable: Signal
     writable: Signal
     on_writer_end: Callable[[], None] | None = None
+    on_credit: Callable[[], None] | None = None
+    """Sends what was kept until there is credit."""
 
     def accept(self, sequence: int, item: Any) -> None:
         if not self.reader.ended:
@@ -73,7 +96,7 @@ class Core:
         """The hosts of the two ends have lost each other: both ends end, and each knows why."""
         self.reader.break_off(error)
         self._look_again()
-        if not self.writer.ended:
+        if not self.writer.ended or self.writer.draining:
             self.end_writer()
 
     def _unreadable(self, error: CodecError) -> None:
@@ -81,7 +104,7 @@ class Core:
             self.cancel(error)
 
     def end_writer(self) -> None:
-        self.writer.ended = True
+        self.writer.end()
         self.writable.set()
         self.writer_ended()
 
@@ -92,6 +115,8 @@ class Core:
 
     def grant(self, credits: int) -> None:
         self.writer.grant(credits)
+        if self.on_credit is not None:
+            self.on_credit()
         self.writable.set()
 
 
@@ -153,24 +178,81 @@ class ChannelWriter(Generic[T]):
             raise ChannelClosed(self._core.label)
         self._transmit(item)
 
-    def close(self, error: Exception | None = None) -> None:
-        """End the channel behind the items already sent; the reader gets `error` after them, if any."""
-        core = self._core
-        if not core.writer.ended:
-            core.writer.ended = True
-            core.writable.set()
-            core.writer_ended()
-            sent = core.writer.sent
+    def send_latest(self, item: T, key: Hashable, *, keys_max: int = CONFLATED_KEYS_MAX) -> None:
+        """Send now, or keep the item until the reader has granted credit; never waits.
 
-            def finish(reason: Exception | None) -> None:
-                core.finish(sent, reason)
+        A kept item is replaced by the next one of its key, at its place: the reader misses older values of a
+        key, never the newest. `send` and `try_send` send behind what is kept.
 
+        Raises:
+            ChannelFull: items of `keys_max` other keys are kept already.
+            ChannelClosed: the channel has ended.
+            CodecError: as for `try_send`; if the item is kept first, the channel fails when its turn comes.
+        """
+        state = self._core.writer
+        if state.ended:
+            raise ChannelClosed(self._core.label)
+        if state.credits > 0:
+            self._transmit(item)
+            return
+        self._core.on_credit = self._send_unsent
+        if not state.put(key, item, keys_max):
+            raise ChannelFull(self._core.label)
+
+    def _send_unsent(self) -> None:
+        state = self._core.writer
+        while state.unsent and state.credits > 0:
             try:
-                core.carry(core.writer_host, core.reader_host, error, finish)
-            except CodecError:
-                # The reader must hear of the end in any case.
-                failed = ActorFailed(core.label, repr(error))
-                core.carry(core.writer_host, core.reader_host, failed, finish)
+                self._transmit(state.unsent.pop())
+            except CodecError as error:
+                # Whoever sent it has gone on long ago.
+                self._core.end_writer()
+                self._tell_end(error)
+        if state.draining and not state.unsent:
+            self._core.end_writer()
+            self._tell_end(None)
+
+    def close(self, error: Exception | None = None) -> None:
+        """End the channel behind the items already sent; the reader gets `error` after them, if any.
+
+        What is kept for want of credit is still sent, unless there is an error.
+        """
+        state = self._core.writer
+        if state.ended:
+            return
+        if state.unsent and error is None:
+            state.ended = state.draining = True
+            self._core.writable.set()
+            self._core.writer_ended()
+        else:
+            self._core.end_writer()
+            self._tell_end(error)
+
+    def check_portable(self) -> None:
+        """Raises CodecError when this end cannot go to another host: what it keeps would stay behind."""
+        kept = len(self._core.writer.unsent)
+        if kept:
+            raise CodecError(f"the writer of {self.label} keeps {kept} unsent items: it cannot travel")
+
+    def statistics(self) -> WriterStatistics:
+        """How the channel goes."""
+        state = self._core.writer
+        return WriterStatistics(state.sent, state.credits, len(state.unsent), state.unsent.conflated)
+
+    def _tell_end(self, error: Exception | None) -> None:
+        """Tell the reader that nothing follows what was sent."""
+        core = self._core
+        sent = core.writer.sent
+
+        def finish(reason: Exception | None) -> None:
+            core.finish(sent, reason)
+
+        try:
+            core.carry(core.writer_host, core.reader_host, error, finish)
+        except CodecError:
+            # The reader must hear of the end in any case.
+            failed = ActorFailed(core.label, repr(error))
+            core.carry(core.writer_host, core.reader_host, failed, finish)
 
     def _transmit(self, item: T) -> None:
         core = self._core
@@ -221,7 +303,7 @@ class ChannelReader(Generic[T]):
     def _take(self) -> T:
         core = self._core
         item, granted = core.reader.take()
-        if granted and not core.writer.ended:
+        if granted and (not core.writer.ended or core.writer.draining):
             core.carry(core.reader_host, core.writer_host, granted, core.grant)
         return item  # type: ignore[no-any-return]
 

@@ -41,6 +41,7 @@ class HostResolver(Resolver):
         if isinstance(value, Ref):
             return f"ref\0{value.path}\0{'' if value.incarnation is None else value.incarnation}"
         if isinstance(value, ChannelWriter):
+            value.check_portable()
             return f"writer\0{value._core.number}"
         return None
 

@@ -4,14 +4,16 @@ The reader grants credits, the writer spends one an item, so that neither end ho
 items whatever the other does. Items carry consecutive sequence numbers from 1; the reader holds back what
 comes before its time.
 A channel ends once: closed by the writer (after its items), failed (an error after its items), or
-cancelled by the reader.
+cancelled by the reader. A writer that may not wait can have its unsent items conflated by key.
 """
 
 from collections import deque
+from collections.abc import Hashable
 from typing import Any
 
 from attrs import define, field, frozen
 
+from .conflation import Conflation
 from .message import Refusal, message
 
 
@@ -91,10 +93,25 @@ class WriterState:
     """Sequence number of the newest item that was sent."""
     ended: bool = field(default=False, init=False)
     """Closed, failed, or cancelled by the reader."""
+    unsent: Conflation = field(factory=Conflation, init=False)
+    """Not empty only without credits."""
+    draining: bool = field(default=False, init=False)
+    """Closed, but what is unsent still goes out before the reader is told."""
+
+    def put(self, key: Hashable, item: Any, keys_max: int) -> bool:
+        """Keep an item until there is credit for it; False: there is no room for another key."""
+        assert self.credits <= 0 and not self.ended, f"{self.credits} credits, ended={self.ended}"
+        return self.unsent.put(key, item, keys_max)
+
+    def end(self) -> None:
+        """Nothing more is sent, of what is unsent neither."""
+        self.ended, self.draining = True, False
+        self.unsent.clear()
 
     def next_sequence(self) -> int:
         """Spend a credit on the next item."""
-        assert self.credits > 0 and not self.ended, f"{self.credits} credits, ended={self.ended}"
+        may = not self.ended or self.draining
+        assert self.credits > 0 and may, f"{self.credits} credits, ended={self.ended}"
         self.credits -= 1
         self.sent += 1
         return self.sent
@@ -121,6 +138,7 @@ class ChannelClosed(Refusal):
 @message("channel.full")
 @frozen
 class ChannelFull(Refusal):
-    """`try_send` found no credit: the reader is slower than the writer."""
+    """`try_send` found no credit, or `send_latest` no room for another key: the reader is slower than the
+    writer."""
 
     label: str

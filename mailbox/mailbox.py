@@ -71,7 +71,8 @@ class Mailbox:
     _urgent: deque[Envelope | Told] | None = field(default=None, init=False)
     _keyed: dict[Hashable, _Keyed] | None = field(default=None, init=False)
     _watched: bool = field(default=False, init=False)
-    _closed: bool = field(default=False, init=False)
+    closed: bool = field(default=False, init=False)
+    """Takes no user message any more."""
     _displaced: int = field(default=0, init=False)
     _replaced: int = field(default=0, init=False)
     """Of the displaced: how many had been accepted before."""
@@ -86,7 +87,7 @@ class Mailbox:
         self._set_room()
 
     def _set_room(self) -> None:
-        shut = self._closed or self._watched or self.user is _NOTHING
+        shut = self.closed or self._watched or self.user is _NOTHING
         self.room = self.capacity if self.plain and not shut else 0
 
     def _open(self) -> None:
@@ -105,11 +106,13 @@ class Mailbox:
         return self.depth < self.capacity
 
     def put(self, entry: Envelope | Told) -> Envelope | None:
-        """Take a user message in; returns the one that was displaced for it, if any.
+        """Take a user message in; returns the one that was displaced for it, if any. Closed, it takes none.
 
         Raises:
             MailboxFull: the mailbox is full and its policy is to reject.
         """
+        if self.closed:
+            return envelope_of(entry)
         policy = self.overflow
         urgent = bool(self.urgent) and type(_message(entry)) in self.urgent
         key = None
@@ -197,8 +200,8 @@ class Mailbox:
         self.taken -= len(entries)
 
     def close(self) -> None:
-        """Whoever appends to `user` by itself has to stop: the actor has ended."""
-        self._closed = True
+        """From now on take in no user message; what waits goes on waiting."""
+        self.closed = True
         self._set_room()
 
     def drain(self) -> list[Envelope]:

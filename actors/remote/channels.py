@@ -41,19 +41,17 @@ class RemoteWriter(ChannelWriter[Any]):
     _there: int = field(repr=False)
     """The channel's number there."""
 
-    def close(self, error: Exception | None = None) -> None:
+    def _tell_end(self, error: Exception | None) -> None:
         core = self._core
-        if not core.writer.ended:
-            core.end_writer()
-            self._peer.channels.drop_import(self._there)
-            self._peer.say(
-                pack(
-                    Kind.FINISH,
-                    self._there,
-                    core.writer.sent,
-                    None if error is None else self._peer.encode_error(error, core.label),
-                )
+        self._peer.channels.drop_import(self._there)
+        self._peer.say(
+            pack(
+                Kind.FINISH,
+                self._there,
+                core.writer.sent,
+                None if error is None else self._peer.encode_error(error, core.label),
             )
+        )
 
     def _transmit(self, item: Any) -> None:
         data = self._peer.encode(item)
@@ -81,6 +79,7 @@ class Channels:
             raise CodecError(
                 f"the writer of {writer.label} came from another node, and only an actor here can use it"
             )
+        writer.check_portable()
         core = writer._core
         state = core.writer
         name = f"writer\0{core.number}\0{state.credits}\0{state.sent}\0{core.label}"

@@ -41,6 +41,23 @@ class Write(Request[Writing, None]):
     close: bool = False
 
 
+@message("test.channels.kept")
+@frozen
+class Kept:
+    unsent: int
+    conflated: int
+
+
+@message("test.channels.latest")
+@frozen
+class Latest(Request[Writing, Kept]):
+    """Write without waiting, by the first letter of each item."""
+
+    items: tuple[str, ...]
+    close: bool = False
+    keys_max: int = 100
+
+
 @message("test.channels.pass_on")
 @frozen
 class PassOn(Request[Writing, None]):
@@ -70,6 +87,15 @@ class Writer(Actor[Writing]):
             await self.writer.send(item)
         if write.close:
             self.writer.close()
+
+    @handles(Latest)
+    def latest(self, latest: Latest) -> Kept:
+        for item in latest.items:
+            self.writer.send_latest(item, item[0], keys_max=latest.keys_max)
+        if latest.close:
+            self.writer.close()
+        statistics = self.writer.statistics()
+        return Kept(statistics.unsent, statistics.conflated)
 
     @handles(PassOn)
     async def pass_on(self, pass_on: PassOn) -> None:
@@ -159,6 +185,87 @@ def test_try_send_never_waits(host: str) -> None:
         assert heard == ["end", "late"]
         writer.close()
         reader.cancel()
+
+    simulate(scenario)
+
+
+def test_a_slow_reader_sees_the_newest_item_of_each_key(host: str) -> None:
+    async def scenario(world: World, system: ActorSystem) -> None:
+        ref = system.spawn(Writer, "writer", host=host)
+        writer, reader = system.channel("states", 2)
+        await ref.ask(Take(writer))
+        assert await ref.ask(Latest(("a1", "b1"))) == Kept(0, 0), "there was credit"
+        assert await ref.ask(Latest(("c1", "a2", "c2", "a3"))) == Kept(2, 2)
+        with pytest.raises(ChannelFull):
+            await ref.ask(Latest(("a4", "e1"), keys_max=2))
+        assert [await reader.receive() for _ in range(4)] == ["a1", "b1", "c2", "a4"]
+        await world.sleep(1.0)
+        assert await ref.ask(Latest(("a5", "a6", "a7", "b2"), close=True)) == Kept(2, 3)
+        with pytest.raises(ChannelClosed):
+            await ref.ask(Latest(("a8",)))
+        assert [item async for item in reader] == ["a5", "a6", "a7", "b2"]
+
+    simulate(scenario)
+
+
+def test_a_writer_that_dies_takes_along_what_it_kept(host: str) -> None:
+    async def scenario(world: World, system: ActorSystem) -> None:
+        ref = system.spawn(Writer, "writer", host=host)
+        writer, reader = system.channel("states", 1)
+        await ref.ask(Take(writer))
+        await ref.ask(Latest(("a1", "a2", "b1")))
+        ref.tell(Fail())
+        await world.sleep(1.0)
+        assert await reader.receive() == "a1"
+        with pytest.raises(ActorStopped):
+            await reader.receive()
+
+    simulate(scenario)
+
+
+def test_a_writer_that_closed_with_kept_items_hears_no_more_of_a_reader_that_goes(host: str) -> None:
+    async def scenario(world: World, system: ActorSystem) -> None:
+        ref = system.spawn(Writer, "writer", host=host)
+        writer, reader = system.channel("states", 1)
+        await ref.ask(Take(writer))
+        await ref.ask(Latest(("a1", "a2"), close=True))
+        await world.sleep(1.0)
+        reader.cancel()
+        await world.sleep(1.0)
+        assert writer.statistics().unsent == 0 and not system._channels
+
+    simulate(scenario)
+
+
+def test_a_writer_that_keeps_items_does_not_travel() -> None:
+    async def scenario(world: World, system: ActorSystem) -> None:
+        first, other = (system.spawn(Mover, f"writer-{n}", host=f"h{n}") for n in range(2))
+        writer, reader = system.channel("states", 1)
+        await first.ask(Take(writer))
+        await first.ask(Latest(("a1", "a2")))
+        with pytest.raises(ActorFailed, match="keeps 1 unsent items"):
+            await first.ask(PassOn(other))
+        assert [await reader.receive() for _ in range(2)] == ["a1", "a2"]
+
+    simulate(scenario)
+
+
+def test_an_item_without_a_wire_form_that_was_kept_fails_the_channel() -> None:
+    class Sender(Writer):
+        @handles(Fail)
+        def fail(self, _: Fail) -> None:
+            self.writer.send_latest("first", "a")
+            self.writer.send_latest(object(), "a")
+
+    async def scenario(world: World, system: ActorSystem) -> None:
+        ref = system.spawn(Sender, "writer", host="there")
+        writer, reader = system.channel("states", 1)
+        await ref.ask(Take(writer))
+        ref.tell(Fail())
+        assert await reader.receive() == "first"
+        with pytest.raises(ActorFailed, match="object has no wire name"):
+            await reader.receive()
+        assert system.statistics()[0].restarts == 0
 
     simulate(scenario)
 
