@@ -46,3 +46,7 @@ class Leadership:
     transferee: int = 0
     """Who is to take over; nothing is proposed meanwhile. 0 for nobody."""
     transfer_deadline_ms: float = float("inf")
+    lease_until_ms: float = float("-inf")
+    """Until then nobody else can have been elected, if the clocks are as good as promised (thesis §6.4.1)."""
+    lease_forfeited: bool = False
+    """Somebody was told to stand, and may do so as long as the term lasts, whatever he promised."""

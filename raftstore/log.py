@@ -2,6 +2,8 @@
 gone.
 
     floor_index <= snapshot.index <= applied_index <= applying_index <= commit_index <= last_index
+
+(a snapshot from the leader is ahead of `applied_index` until it is restored)
     floor_index <= stable_index <= offered_index <= last_index
 
 (`commit_index` may be ahead of `stable_index`: the others make the majority.)

@@ -6,6 +6,7 @@ checked on the way: at most one leader a term, log matching, leader completeness
 are applied in one order everywhere.
 """
 
+import math
 from collections.abc import Sequence
 from random import Random
 
@@ -13,7 +14,16 @@ from attrs import define, field
 
 from understudy.raftstore.confchange import ConfigurationChange
 from understudy.raftstore.memberlog import VolatileLog
-from understudy.raftstore.messages import Entry, Message, ReadToken, Snapshot
+from understudy.raftstore.messages import (
+    AppendReply,
+    AppendRequest,
+    Entry,
+    Heartbeat,
+    Message,
+    ReadToken,
+    Snapshot,
+    VoteReply,
+)
 from understudy.raftstore.options import RaftOptions
 from understudy.raftstore.raft import Raft
 from understudy.raftstore.ready import PersistentState, Ready, Role
@@ -28,6 +38,12 @@ class Node:
     """The state machine: everything that was applied, in order."""
     reads: dict[ReadToken, int | None] = field(factory=dict)
     """What became of the reads of this incarnation: index, or None for lost."""
+    under_way: Ready | None = None
+    """Its messages are sent and it is durable; it is not applied yet."""
+    clock_rate: float = 1.0
+    """How fast its clock goes."""
+    durable: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Of its disk: term, commit index, last index, snapshot index; none but the third ever goes back."""
 
 
 @define
@@ -43,6 +59,10 @@ class Loopback:
     """Term -> who led it."""
     committed: dict[int, Entry] = field(factory=dict)
     """Every entry that anybody was ever told to apply."""
+    votes: dict[tuple[int, int], int] = field(factory=dict)
+    """(term, member) -> whom it voted for, over all its incarnations."""
+    states: dict[int, tuple[object, ...]] = field(factory=dict)
+    """Index -> the state after it was applied, the same at whoever comes there."""
 
     def __attrs_post_init__(self) -> None:
         self.nodes = {}
@@ -56,7 +76,7 @@ class Loopback:
     def start(self, member: int) -> Raft:
         node = self.nodes[member]
         assert node.raft is None, member
-        raft = Raft(member, node.disk.load(), self.options, self.random, self.now_ms)
+        raft = Raft(member, node.disk.load(), self.options, self.random, self.clock_ms(member))
         data = node.disk.snapshot.data
         node.applied = list(data) if isinstance(data, tuple) else []
         node.reads = {}
@@ -66,6 +86,16 @@ class Loopback:
     def crash(self, member: int) -> None:
         """The member is gone, and with it all that its disk does not have."""
         self.nodes[member].raft = None
+        self.nodes[member].under_way = None
+
+    def join(self, member: int) -> None:
+        """A new member starts, with nothing; the group hears of it through a configuration change."""
+        self.nodes[member] = Node(VolatileLog.holding(PersistentState.joining()), None)
+        self.start(member)
+
+    def clock_ms(self, member: int) -> float:
+        """What time it is for a member."""
+        return self.now_ms * self.nodes[member].clock_rate
 
     def raft(self, member: int) -> Raft:
         raft = self.nodes[member].raft
@@ -88,22 +118,43 @@ class Loopback:
 
     def process(self, member: int, crash: str = "") -> Ready:
         """Do what a member's `Ready` asks for. It can crash on the way: "before sync" or "after sync"."""
+        ready = self.begin(member, crash)
+        if not crash:
+            self.finish(member)
+        return ready
+
+    def begin(self, member: int, crash: str = "") -> Ready:
+        """Take a `Ready` and make it durable; what else it asks for waits for `finish`."""
         node, raft = self.nodes[member], self.raft(member)
+        if node.under_way is not None:
+            self.finish(member)
         ready = raft.ready()
+        self._check_sent(ready.messages, node)
         self.network.extend(ready.messages)
         if crash == "before sync":
             self.crash(member)
             return ready
         node.disk.store(ready)
+        self._check_disk(member, node)
         if crash == "after sync":
             self.crash(member)
             return ready
+        node.under_way = ready
+        return ready
+
+    def finish(self, member: int) -> None:
+        """The rest of what `begin` began. Messages may have come meanwhile."""
+        node, raft = self.nodes[member], self.raft(member)
+        ready, node.under_way = node.under_way, None
+        assert ready is not None, member
         raft.persisted(ready)
+        self._check_sent(ready.messages_after_sync, node)
         self.network.extend(ready.messages_after_sync)
         if ready.snapshot is not None:
             assert isinstance(ready.snapshot.data, tuple), ready.snapshot
             node.applied = list(ready.snapshot.data)
             raft.applied(ready.snapshot.index)
+            self._check_state(ready.snapshot.index, node)
         for entry in ready.committed:
             self._apply(member, node, raft, entry)
         for read in ready.reads:
@@ -111,23 +162,23 @@ class Loopback:
         for token in ready.lost_reads:
             node.reads[token] = None
         self._check(member)
-        return ready
 
     def _apply(self, member: int, node: Node, raft: Raft, entry: Entry) -> None:
         known = self.committed.setdefault(entry.index, entry)
         assert known == entry, f"member {member} applies {entry}, which is {known} elsewhere"
         if isinstance(entry.data, ConfigurationChange):
-            raft.apply_configuration(entry.data)
+            raft.apply_configuration(entry)
         elif entry.data is not None:
             node.applied.append(entry.data)
         raft.applied(entry.index)
+        self._check_state(entry.index, node)
 
     def deliver(self, position: int, duplicate: bool = False) -> Message:
         """A message arrives (nowhere, if its receiver is down); as a duplicate it also stays on its way."""
         message = self.network[position] if duplicate else self.network.pop(position)
-        node = self.nodes[message.to]
-        if node.raft is not None:
-            node.raft.advance_clock(self.now_ms)
+        node = self.nodes.get(message.to)
+        if node is not None and node.raft is not None:
+            node.raft.advance_clock(self.clock_ms(message.to))
             node.raft.step(message)
         return message
 
@@ -136,13 +187,15 @@ class Loopback:
 
     def advance(self, to_ms: float) -> None:
         """Let time pass, on every running member's clock; timers that are due go off."""
-        self.now_ms = to_ms
-        for node in self.nodes.values():
+        self.now_ms = math.nextafter(to_ms, math.inf) if self._skewed() else to_ms
+        for member, node in self.nodes.items():
             if node.raft is not None:
-                node.raft.tick(to_ms)
+                node.raft.tick(self.clock_ms(member))
 
     def next_deadline_ms(self) -> float:
-        deadlines = [node.raft.deadline_ms for node in self.nodes.values() if node.raft is not None]
+        deadlines = [
+            node.raft.deadline_ms / node.clock_rate for node in self.nodes.values() if node.raft is not None
+        ]
         return min(deadlines, default=float("inf"))
 
     def settle(self) -> None:
@@ -180,19 +233,84 @@ class Loopback:
             raft.compact(snapshot, keep_entries)
         return snapshot
 
+    def _skewed(self) -> bool:
+        """Whether a deadline on some clock is not exactly the same moment on another."""
+        return any(node.clock_rate != 1.0 for node in self.nodes.values())
+
     # ---------------------------------------------------------------- what must always hold
+
+    def last_committed(self) -> int:
+        """The last index that anybody was told to apply."""
+        return max(self.committed, default=0)
+
+    def _check_sent(self, messages: tuple[Message, ...], node: Node) -> None:
+        """What must be durable before it is said (§5, figure 2; §5.2: one vote a term)."""
+        disk = node.disk
+        for message in messages:
+            match message:
+                case VoteReply(pre=False, granted=True):
+                    known = self.votes.setdefault((message.term, message.sender), message.to)
+                    assert known == message.to, f"{message}: it has voted for {known}"
+                    assert (disk.hard_state.term, disk.hard_state.vote) >= (message.term, 0), message
+                case AppendReply(rejected=False):
+                    assert disk.hard_state.term >= message.term, (message, disk.hard_state)
+                    if message.term == disk.hard_state.term:
+                        assert disk.snapshot.index + len(disk.entries) >= message.index, message
+                case AppendRequest():
+                    assert disk.hard_state.term >= message.term, (message, disk.hard_state)
+                case Heartbeat():
+                    assert message.commit_index <= self.last_committable(), message
+
+    def last_committable(self) -> int:
+        """The highest commit index that any running member has: what a heartbeat can tell of."""
+        return max(node.raft.log.commit_index for node in self.nodes.values() if node.raft is not None)
+
+    def _check_disk(self, member: int, node: Node) -> None:
+        """Term, commit index and snapshot never go back on a disk, and the committed part of the log stays."""
+        disk = node.disk
+        last = disk.snapshot.index + len(disk.entries)
+        now = (disk.hard_state.term, disk.hard_state.commit_index, last, disk.snapshot.index)
+        before, node.durable = node.durable, now
+        assert now[0] >= before[0] and now[1] >= before[1] and now[3] >= before[3], (member, before, now)
+        assert last >= before[1], f"member {member} lost committed entries: {before}, {now}"
+        assert last >= now[1] or node.raft is None, f"member {member}: commit index beyond its log: {now}"
+
+    def _check_state(self, index: int, node: Node) -> None:
+        """State machine safety (figure 3): whoever applied up to `index`, by entries or by a snapshot, is in
+        the same state."""
+        known = self.states.setdefault(index, tuple(node.applied))
+        assert known == tuple(node.applied), (index, known, node.applied)
+
+    def _check_progress(self, raft: Raft) -> None:
+        """A leader's windows hold, learners are not counted, and one configuration change is unapplied."""
+        leadership = raft.leadership
+        assert leadership is not None
+        for member, progress in leadership.progress.items():
+            assert progress.match < progress.next, (member, progress)
+            inflight = progress.inflight
+            assert len(inflight.sent) <= inflight.max_messages, (member, inflight)
+        changes = [
+            entry.index
+            for entry in raft.log.entries
+            if entry.kind == "configuration" and entry.index > raft.log.applied_index
+        ]
+        assert len([index for index in changes if raft.log.term_at(index) == raft.term]) <= 1, changes
 
     def _check(self, member: int) -> None:
         raft = self.raft(member)
         log = raft.log
-        assert log.floor_index <= log.snapshot.index <= log.applied_index <= log.applying_index, log
+        assert log.floor_index <= log.snapshot.index <= log.applying_index, log
+        snapshot_waits = log.applying_index == log.snapshot.index
+        assert log.snapshot.index <= log.applied_index or snapshot_waits, log
+        assert log.applied_index <= log.applying_index, log
         assert log.applying_index <= log.commit_index <= log.last_index, log
         assert log.stable_index <= log.offered_index <= log.last_index, log
         if raft.role is Role.LEADER:
             known = self.leaders.setdefault(raft.term, member)
             assert known == member, f"members {known} and {member} both lead term {raft.term}"
+            self._check_progress(raft)
             # Leader completeness (§5.4): whatever is committed is in the log of every later leader.
-            for index in range(max(log.floor_index + 1, log.commit_index - 50), len(self.committed) + 1):
+            for index in range(max(log.floor_index + 1, log.commit_index - 50), self.last_committed() + 1):
                 entry = self.committed[index]
                 if entry.term < raft.term:
                     assert log.term_at(index) == entry.term, (member, entry, log.term_at(index))

@@ -259,7 +259,7 @@ class Member(Actor[Membership]):
 
     def _apply(self, entry: Entry) -> None:
         if entry.kind == "configuration":
-            self.raft.apply_configuration(entry.data)
+            self.raft.apply_configuration(entry)
             return
         answer, woken = self.machine.apply(entry)
         self._feeds.wake(woken)

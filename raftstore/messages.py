@@ -39,7 +39,7 @@ class Snapshot:
     configuration: Configuration
     """The configuration as of `index`."""
     data: Any
-    """The state, immutable; None at index 0, where every group begins."""
+    """The state, immutable; None for the state before any write."""
 
 
 @message("raft.hard-state")
@@ -67,6 +67,10 @@ class VoteRequest:
     pre: bool = False
     transfer: bool = False
     """The leader itself asked for this election (thesis §3.10): no respite for a leader that lives."""
+    commit_index: int = 0
+    """What the sender knows to be committed. Whoever has that entry learns of it here, as it may hold a
+    configuration without which nobody could win (etcd#12359)."""
+    commit_term: int = 0
 
 
 @message("raft.vote-reply")
@@ -77,6 +81,9 @@ class VoteReply:
     term: int
     granted: bool
     pre: bool = False
+    commit_index: int = 0
+    """Of a refusal: what the refuser knows to be committed, as in the request."""
+    commit_term: int = 0
 
 
 @message("raft.append-request")

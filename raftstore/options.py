@@ -32,6 +32,10 @@ class RaftOptions:
     Without it and `check_quorum`, a member that was removed while it was away can hold up elections (§6)."""
     check_quorum: bool = True
     """A leader that hears no majority for `election_timeout_max_ms` steps down (thesis §6.2)."""
+    lease_read_clock_drift: float | None = None
+    """Answer reads at a leader without asking the others while they have promised it not to elect anybody
+    (thesis §6.4.1). It is the bound on which that rests: no member's clock goes so many times as fast as
+    another's (1.0 or more). Where a clock breaks the bound, reads may be stale. None: ask every time."""
     snapshot_retry_ms: int = 2_000
     """A snapshot that was not answered within this time is sent again."""
     max_append_bytes: int = 1 << 20
@@ -52,6 +56,14 @@ class RaftOptions:
             )
         if not 0 < self.candidate_timeout_min_ms < self.candidate_timeout_max_ms:
             raise ValueError("need 0 < candidate_timeout_min_ms < candidate_timeout_max_ms")
+        if self.lease_read_clock_drift is not None:
+            if self.lease_read_clock_drift < 1.0:
+                raise ValueError(
+                    f"lease_read_clock_drift is how many times as fast one clock may go as another: "
+                    f"1.0 or more, not {self.lease_read_clock_drift}"
+                )
+            if not self.check_quorum:
+                raise ValueError("lease_read_clock_drift needs check_quorum: it rests on that promise")
 
 
 @frozen

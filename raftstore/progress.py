@@ -67,6 +67,8 @@ class Progress:
     """In PROBE: a message is out, wait for its answer or for the next heartbeat's."""
     doubtful: bool = False
     """It lives and lacks something: what was sent to it may be lost, so ask, be it with an empty message."""
+    heard_ms: float = NEVER_MS
+    """When it last answered."""
     pending_snapshot: int = 0
     """In SNAPSHOT: the index of what is on its way."""
     commit_told: int = 0

@@ -5,8 +5,10 @@ The driver's part, for each `Ready`, in this order:
 1. send `messages` (they depend on nothing that is not durable yet);
 2. make `snapshot`, `entries` and `hard_state` durable, together;
 3. call `persisted(ready)`, and send `messages_after_sync`;
-4. restore `snapshot` if there is one, then apply `committed` in order, passing what configuration entries
-hold to `apply_configuration`, and call `applied(index)`.
+4. restore `snapshot` if there is one, then apply `committed` in order, passing configuration entries to
+`apply_configuration`, and call `applied(index)`.
+
+Messages may come in between these steps; the next `Ready` may not be taken before they are done.
 
 Nothing here blocks, reads a clock or draws from a random source that was not passed in. Sections ("§") are
 those of the Raft paper (extended version) and of Ongaro's thesis ("thesis §").
@@ -115,6 +117,8 @@ class Raft(Replicator):
             self._abort_transfer(leadership)
         if self.now_ms >= leadership.heartbeat_deadline_ms:
             leadership.heartbeat_deadline_ms = self.now_ms + options.heartbeat_ms
+            if options.lease_read_clock_drift is not None:
+                leadership.reads.begin(self.member, self.now_ms)
             self._broadcast_heartbeat(leadership)
 
     def _draw_election_deadline(self) -> None:
@@ -136,9 +140,11 @@ class Raft(Replicator):
 
     def _unapplied_configuration_change(self) -> bool:
         log = self.log
-        if log.applying_index >= log.commit_index:
+        # What was handed out to be applied is not applied yet.
+        first = max(log.applied_index, log.floor_index) + 1
+        if first > log.commit_index:
             return False
-        committed = log.slice(log.applying_index + 1, log.commit_index, 1 << 62)
+        committed = log.slice(first, log.commit_index, 1 << 62)
         return any(entry.kind == "configuration" for entry in committed)
 
     def _become(self, role: Role, term: int, leader: int) -> None:
@@ -207,6 +213,8 @@ class Raft(Replicator):
                         last_term=self.log.last_term,
                         pre=pre,
                         transfer=transfer,
+                        commit_index=self.log.commit_index,
+                        commit_term=self.log.term_at(self.log.commit_index) or 0,
                     )
                 )
 
@@ -269,6 +277,10 @@ class Raft(Replicator):
         else:
             raise NotLeading(0)
         return token
+
+    def abandon_read(self, token: ReadToken) -> None:
+        """Nobody waits for this read any more; an answer that still comes is dropped."""
+        self._forwarded_reads.pop(token, None)
 
     def transfer_leadership(self, to: int) -> None:
         """Hand over to a voter that is up to date, or is brought so first (thesis §3.10). It is given up
@@ -355,9 +367,12 @@ class Raft(Replicator):
             leadership.pending_configuration_index = log.last_index + 1
             self._append("configuration", ConfigurationChange(), 0)
 
-    def apply_configuration(self, change: ConfigurationChange) -> Configuration:
+    def apply_configuration(self, entry: Entry) -> Configuration:
         """A committed configuration entry has its turn; returns the configuration from here on."""
-        self._switch_configuration(confchange.apply_change(self.configuration, change))
+        # A snapshot that came since the entry was handed out has its effect, and of what followed.
+        if entry.index > self.log.snapshot.index:
+            assert isinstance(entry.data, ConfigurationChange), entry
+            self._switch_configuration(confchange.apply_change(self.configuration, entry.data))
         return self.configuration
 
     def _switch_configuration(self, configuration: Configuration) -> None:
@@ -419,9 +434,8 @@ class Raft(Replicator):
             return False
         if self.role is Role.LEADER:
             return True
-        return self.leader != 0 and (
-            self.now_ms - self._leader_contact_ms < self.options.election_timeout_min_ms
-        )
+        # Whatever this member has become since: a lease may rest on it (thesis §6.4.1).
+        return self.now_ms - self._leader_contact_ms < self.options.election_timeout_min_ms
 
     def _admit_higher_term(self, message: Message) -> bool:
         match message:
@@ -445,7 +459,8 @@ class Raft(Replicator):
             case AppendRequest() | Heartbeat() | SnapshotRequest():
                 self._send(AppendReply(self.member, message.sender, self.term, index=0))
             case VoteRequest(pre=True):
-                self._send(VoteReply(self.member, message.sender, self.term, granted=False, pre=True))
+                self._send(self._refusal(message))
+                self._commit_by_vote(message)
             case _:
                 pass
 
@@ -459,6 +474,8 @@ class Raft(Replicator):
         self._draw_election_deadline()
 
     def _on_vote_request(self, request: VoteRequest) -> None:
+        if not (request.pre or request.transfer or self.role is Role.LEADER) and self._leader_lives():
+            return  # Its term reached this member otherwise: what was promised to the last leader holds.
         # §5.2: one vote a term, first come first served; §5.4.1: and only for a log as good as one's own.
         free = self.vote == request.sender or (self.vote == 0 and self.leader == 0)
         free = free or (request.pre and request.term > self.term)
@@ -466,10 +483,35 @@ class Raft(Replicator):
         if granted and not request.pre:
             self.vote = request.sender
             self._draw_election_deadline()
-        term = request.term if granted else self.term
-        self._send(VoteReply(self.member, request.sender, term, granted, request.pre))
+        if granted:
+            self._send(VoteReply(self.member, request.sender, request.term, True, request.pre))
+        else:
+            self._send(self._refusal(request))
+            self._commit_by_vote(request)
+
+    def _refusal(self, request: VoteRequest) -> VoteReply:
+        log = self.log
+        commit_term = log.term_at(log.commit_index) or 0
+        return VoteReply(
+            self.member, request.sender, self.term, False, request.pre, log.commit_index, commit_term
+        )
+
+    def _commit_by_vote(self, message: VoteRequest | VoteReply) -> None:
+        """etcd#12359: candidates of two configurations may refuse each other for ever, because the one with
+        the longer log does not know that the configuration in it is committed. Let each learn from the other.
+        """
+        log = self.log
+        if self.role is Role.LEADER or message.commit_index <= log.commit_index:
+            return
+        if message.commit_term and log.matches(message.commit_index, message.commit_term):
+            log.commit_to(message.commit_index)
+            if self.role is not Role.FOLLOWER and self._unapplied_configuration_change():
+                # Who votes is about to change: what was counted so far does not hold.
+                self._become_follower(self.term, 0)
 
     def _on_vote_reply(self, reply: VoteReply) -> None:
+        if not reply.granted:
+            self._commit_by_vote(reply)
         if self.role is not (Role.PRE_CANDIDATE if reply.pre else Role.CANDIDATE):
             return
         if reply.pre and reply.granted and reply.term != self.term + 1:

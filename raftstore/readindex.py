@@ -40,24 +40,43 @@ class ReadRounds:
     """Reads that belong to no round yet."""
     waiting: deque[tuple[int, int, list[PendingRead]]] = field(factory=deque)
     """(round, commit index at its opening, its reads), ascending."""
+    begun_ms: deque[tuple[int, float]] = field(factory=deque)
+    """(round, when it was begun) of the rounds that may still prolong the lease, ascending."""
 
     def add(self, read: PendingRead) -> None:
         self.new.append(read)
 
-    def open(self, member: int, commit_index: int) -> bool:
-        """Put the new reads in a round, which the leader, `member`, itself confirms. False without any."""
-        if not self.new:
-            return False
+    def begin(self, member: int, now_ms: float) -> None:
+        """A new round, which the leader, `member`, itself confirms."""
         self.round += 1
         self.confirmed[member] = self.round
+        self.begun_ms.append((self.round, now_ms))
+
+    def open(self, member: int, commit_index: int, now_ms: float) -> bool:
+        """Put the new reads in a round. False without any."""
+        if not self.new:
+            return False
+        self.begin(member, now_ms)
         self.waiting.append((self.round, commit_index, self.new))
         self.new = []
         return True
+
+    def take_new(self) -> list[PendingRead]:
+        taken, self.new = self.new, []
+        return taken
 
     def confirm(self, member: int, round_number: int) -> None:
         assert round_number <= self.round, (round_number, self.round)
         if round_number > self.confirmed.get(member, 0):
             self.confirmed[member] = round_number
+
+    def confirmed_since_ms(self, configuration: Configuration) -> float | None:
+        """When the newest round was begun that a majority has confirmed since this was last asked."""
+        confirmed = quorum.committed(configuration, self.confirmed)
+        since_ms: float | None = None
+        while self.begun_ms and self.begun_ms[0][0] <= confirmed:
+            since_ms = self.begun_ms.popleft()[1]
+        return since_ms
 
     def take_confirmed(self, configuration: Configuration) -> list[tuple[int, PendingRead]]:
         """The reads that a majority has confirmed, each with its index."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import Any
 
 from attrs import define, frozen
 
@@ -27,10 +28,16 @@ class PersistentState:
     """The entries after the snapshot."""
 
     @classmethod
-    def bootstrap(cls, voters: Sequence[int]) -> "PersistentState":
-        """The state in which every first member of a new group starts."""
+    def bootstrap(cls, voters: Sequence[int], data: Any = None) -> "PersistentState":
+        """The state in which every first member of a new group starts: as if entry 1 had been committed and
+        compacted, so that whoever joins with nothing is sent a snapshot, and with it the configuration."""
         configuration = Configuration(voters=tuple(sorted(voters)))
-        return cls(HardState(), Snapshot(index=0, term=0, configuration=configuration, data=None))
+        return cls(HardState(), Snapshot(index=1, term=0, configuration=configuration, data=data))
+
+    @classmethod
+    def joining(cls) -> "PersistentState":
+        """The state in which a new member of an existing group starts: with nothing, and no say."""
+        return cls(HardState(), Snapshot(index=0, term=0, configuration=Configuration(), data=None))
 
 
 @frozen

@@ -27,7 +27,7 @@ from understudy.raftstore.messages import (
 )
 from understudy.raftstore.options import RaftOptions
 from understudy.raftstore.progress import Progress, ProgressState
-from understudy.raftstore.readindex import ReadState
+from understudy.raftstore.readindex import PendingRead, ReadState
 from understudy.raftstore.ready import PersistentState, Role
 
 
@@ -61,6 +61,9 @@ class Replicator:
         self._persisted_term = self.term
         self._votes: dict[int, bool] = {}
         self._leader_contact_ms = -math.inf
+        if options.lease_read_clock_drift is not None and self.term > 0:
+            # What it promised before it stopped is forgotten: promise it again (thesis §6.4.1).
+            self._leader_contact_ms = now_ms
         self._excuses = 0
         self._forwarded_reads: dict[ReadToken, None] = {}
         self._messages: list[Message] = []
@@ -76,7 +79,7 @@ class Replicator:
         progress = leadership.progress.get(reply.sender) if leadership is not None else None
         if leadership is None or progress is None:
             return
-        progress.recently_active = True
+        self._heard(progress)
         if reply.rejected:
             agreement = reply.hint_index
             if reply.hint_term:
@@ -106,7 +109,7 @@ class Replicator:
         progress = leadership.progress.get(reply.sender) if leadership is not None else None
         if leadership is None or progress is None:
             return
-        progress.recently_active = True
+        self._heard(progress)
         progress.paused = False
         progress.doubtful = progress.match < self.log.last_index
         if progress.state is ProgressState.REPLICATE:
@@ -119,6 +122,15 @@ class Replicator:
         ):
             progress.give_up_snapshot()
         leadership.reads.confirm(reply.sender, reply.read_round)
+        drift = self.options.lease_read_clock_drift
+        if drift is not None:
+            since_ms = leadership.reads.confirmed_since_ms(self.configuration)
+            if since_ms is not None:
+                leadership.lease_until_ms = since_ms + self.options.election_timeout_min_ms / drift
+
+    def _heard(self, progress: Progress) -> None:
+        progress.recently_active = True
+        progress.heard_ms = self.now_ms
 
     def _commit(self, leadership: Leadership) -> None:
         """§5.3: what a majority has is committed; §5.4.2, figure 8: but only entries of its own term."""
@@ -135,6 +147,7 @@ class Replicator:
 
     def _hand_over_when_ready(self, leadership: Leadership, to: int) -> None:
         if leadership.progress[to].match == self.log.last_index:
+            leadership.lease_forfeited = True
             self._send(TimeoutNow(self.member, to, self.term))
 
     def _abort_transfer(self, leadership: Leadership) -> None:
@@ -148,17 +161,24 @@ class Replicator:
         reads = leadership.reads
         # etcd#7331: a new leader does not know the commit index before an entry of its own term is committed.
         if self.log.term_at(self.log.commit_index) == self.term:
-            if reads.open(self.member, self.log.commit_index):
+            if self.now_ms < leadership.lease_until_ms and not leadership.lease_forfeited:
+                # The time was looked at after the reads had come: nobody else led at that moment.
+                for read in reads.take_new():
+                    self._grant_read(read, self.log.commit_index)
+            elif reads.open(self.member, self.log.commit_index, self.now_ms):
                 self._broadcast_heartbeat(leadership)
             for index, read in reads.take_confirmed(self.configuration):
-                if read.member == self.member:
-                    self._reads.append(ReadState(read.token, index))
-                else:
-                    self._send(ReadIndexReply(self.member, read.member, self.term, read.token, index))
+                self._grant_read(read, index)
         for member, progress in leadership.progress.items():
             if member != self.member:
                 while self._send_append(member, progress):
                     pass
+
+    def _grant_read(self, read: PendingRead, index: int) -> None:
+        if read.member == self.member:
+            self._reads.append(ReadState(read.token, index))
+        else:
+            self._send(ReadIndexReply(self.member, read.member, self.term, read.token, index))
 
     def _send_append(self, member: int, progress: Progress) -> bool:
         """Send one message of entries, or the snapshot, or just the commit index, if there is reason to;

@@ -57,6 +57,9 @@ class Weather:
                 group.drop(place)
             case "process" if member:
                 self.process(member)
+            case "begin" if member:
+                group.begin(member)
+                self.check_reads(member)
             case "time":
                 due_ms = group.next_deadline_ms()
                 if due_ms < float("inf"):
@@ -70,7 +73,7 @@ class Weather:
             case "read" if member:
                 try:
                     token = group.raft(member).read_index()
-                    self.committed_at_read[member, token] = len(group.committed)
+                    self.committed_at_read[member, token] = group.last_committed()
                 except NotLeading:
                     pass
             case "crash" if member:
@@ -145,6 +148,7 @@ ACTIONS = {
     "deliver": 60,
     "deliver in order": 60,
     "process": 80,
+    "begin": 20,
     "time": 2,
     "propose": 10,
     "read": 4,

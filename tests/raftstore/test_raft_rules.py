@@ -125,7 +125,7 @@ def test_nobody_stands_while_a_committed_configuration_is_unapplied() -> None:
     raft.campaign()
     assert raft.role is Role.FOLLOWER
     ready = raft.ready()
-    raft.apply_configuration(ready.committed[0].data)
+    raft.apply_configuration(ready.committed[0])
     raft.applied(1)
     raft.campaign()
     assert raft.role is Role.PRE_CANDIDATE
