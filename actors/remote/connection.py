@@ -78,10 +78,10 @@ class Connection:
         else:
             self.flush()
 
-    def tell(self, target: str, sender: str, message: bytes) -> None:
+    def tell(self, target: str, sender: str, name: str, fields: bytes) -> None:
         """Queue a message."""
         outgoing = self.outgoing
-        outgoing.tell(target, sender, message)
+        outgoing.tell(target, sender, name, fields)
         if outgoing.waiting_bytes >= SEND_NOW_BYTES and not self._sending:
             self._send_now()
         elif not self._writing:

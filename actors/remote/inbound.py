@@ -7,12 +7,13 @@ handed on when one of its predecessors is finished, or a moment later. So the co
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
 from understudy.actors.ref import ActorFailed, ActorStopped, Ref, Unhandled
+from understudy.actors.system import DeadLetter
 from understudy.mailbox import CodecError, Envelope, MailboxFull, Reply, Told, envelope_of
 
 from .credit import ReceiveWindow
@@ -36,6 +37,9 @@ MARK_EVERY = 64
 """Of told messages, one of so many is followed to its end. Mailboxes keep their order, so that those before
 it are finished by then, too; and those cost what local ones do."""
 
+UNREADABLE_BYTES_KEPT = 256
+"""Of a message that cannot be read: enough to see what it is."""
+
 _TOLD_ALREADY = (ActorFailed, ActorStopped, MailboxFull, Unhandled)
 """Ends of a message that its actor's own bookkeeping has noted."""
 
@@ -51,6 +55,7 @@ class Target:
     window: ReceiveWindow
     _waiting: deque[Envelope | Told] = field(factory=deque, init=False)
     _retrying: bool = field(default=False, init=False)
+    _pumping: bool = field(default=False, init=False)
 
     @property
     def idle(self) -> bool:
@@ -62,6 +67,12 @@ class Target:
         cell = None if self._waiting else peer.system._cells.get(self.ref.path)
         position = 0
         if cell is not None and cell.host == peer.host:
+            waiting = cell.waiting
+            if len(waiting) + len(entries) <= cell.mailbox.room:
+                waiting.extend(entries)
+                if cell.waiter is not None:
+                    cell.wake()
+                return
             try:
                 for entry in entries:
                     cell.post(entry)
@@ -86,7 +97,7 @@ class Target:
         if len(self._waiting) >= 2 * self.window.window:
             # Of several connections, each with its window: only of a peer that keeps losing them.
             envelope = envelope_of(entry)
-            self.inbound.peer.dead_letter(self.ref.path, envelope.message, "too many wait", envelope.sender)
+            self.inbound.peer.dead_letter(self.ref.path, envelope.message, envelope.sender, "too many wait")
             if envelope.reply is not None:
                 envelope.reply.fail(MailboxFull(self.window.window))
         elif self._waiting:
@@ -109,17 +120,23 @@ class Target:
 
     def pump(self) -> None:
         """Hand on what waits, as far as there is room."""
-        waiting = self._waiting
-        while waiting:
-            entry = waiting.popleft()
-            if type(entry) is tuple:
-                # Followed to its end, which makes room for the next.
-                message, sender = entry
-                entry = Envelope(message, sender, _Told(self, message, self.window, 0))
-            if not self._post(entry):
-                waiting.appendleft(entry)
-                self._retry_later()
-                return
+        if self._pumping:
+            # A message that was refused as it was handed on has made room at once.
+            return
+        self._pumping = True
+        try:
+            while self._waiting:
+                entry = self._waiting.popleft()
+                if type(entry) is tuple:
+                    # Followed to its end, which makes room for the next.
+                    message, sender = entry
+                    entry = Envelope(message, sender, _Told(self, message, self.window, 0))
+                if not self._post(entry):
+                    self._waiting.appendleft(entry)
+                    self._retry_later()
+                    return
+        finally:
+            self._pumping = False
 
     def _retry_later(self) -> None:
         if not self._retrying:
@@ -165,7 +182,9 @@ class _Told(Reply):
 
     def fail(self, error: Exception) -> None:
         if self.open and not isinstance(error, _TOLD_ALREADY):
-            self.target.inbound.peer.dead_letter(self.target.ref.path, self.message, f"refused: {error!r}")
+            self.target.inbound.peer.dead_letter(
+                self.target.ref.path, self.message, "", "refused", repr(error)
+            )
         self.answer(None)
 
     def wanted(self) -> bool:
@@ -252,7 +271,9 @@ class _Reliable(Reply):
 
     def fail(self, error: Exception) -> None:
         if self.open and not isinstance(error, _TOLD_ALREADY):
-            self.target.inbound.peer.dead_letter(self.target.ref.path, self.message, f"refused: {error!r}")
+            self.target.inbound.peer.dead_letter(
+                self.target.ref.path, self.message, "", "refused", repr(error)
+            )
         self.answer(None)
 
     def wanted(self) -> bool:
@@ -260,6 +281,17 @@ class _Reliable(Reply):
 
     def on_abandoned(self, cancel: Callable[[], None]) -> None:
         pass
+
+
+def _runs(runs: list[Any]) -> Iterator[tuple[str, int, bytes]]:
+    """The runs of a TELLS frame."""
+    if len(runs) % 3:
+        raise ProtocolError(f"TELLS: runs of {len(runs)} fields")
+    fields = iter(runs)
+    for name, count, data in zip(fields, fields, fields, strict=True):
+        if type(name) is not str or type(count) is not int or type(data) is not bytes or count < 1:
+            raise ProtocolError(f"TELLS: a run of {count!r} {type(name).__name__} {type(data).__name__}")
+        yield name, count, data
 
 
 @define(eq=False)
@@ -295,36 +327,38 @@ class Inbound:
             raise ProtocolError(f"messages for {len(self._targets)} actors wait")
         self._sweep_at = 2 * len(self._targets) + 1024
 
+    def _unreadable(self, path: str, data: bytes, error: CodecError, sender: str) -> None:
+        letter = DeadLetter(path, sender, data[:UNREADABLE_BYTES_KEPT], "it cannot be read", str(error))
+        self.peer.system.lose(letter)
+
     def tells(self, frame: list[Any]) -> None:
         """TELLS"""
-        _, name, sender, messages = frame[:4]
-        target = self._target(name)
-        target.window.accept(len(messages))
-        peer = self.peer
-        window = target.window
+        _, path, sender, runs = frame[:4]
+        target = self._target(path)
+        peer, window = self.peer, target.window
         sender = f"{peer.name}:{sender}"
-        decode, pin = peer.decode, target.ref.incarnation
-        entries: list[Envelope | Told] = []
-        every, unmarked = min(MARK_EVERY, window.window // 8), 0
-        for data in messages:
-            if type(data) is not bytes:
-                raise ProtocolError(f"TELLS: a message is {type(data).__name__}")
+        messages: list[Any] = []
+        for name, count, data in _runs(runs):
+            window.accept(count)
             try:
-                message = decode(data)
+                read = peer.decode_run(name, count, data)
             except CodecError as error:
-                peer.dead_letter(name, data, str(error), sender)
-                target.tells_finished(window, 1)
-                continue
-            unmarked += 1
-            if unmarked >= every or pin is not None:
-                reply = _Told(target, message, window, unmarked)
-                entries.append(Envelope(message, sender, reply, pin))
-                unmarked = 0
-            else:
-                entries.append((message, sender))
-        if unmarked:
-            message, _ = entries[-1]  # type: ignore[misc]
-            entries[-1] = Envelope(message, sender, _Told(target, message, window, unmarked))
+                raise ProtocolError(f"TELLS: {error}") from error
+            if CodecError in map(type, read):
+                errors = [message for message in read if type(message) is CodecError]
+                read = [message for message in read if type(message) is not CodecError]
+                for unreadable in errors:
+                    self._unreadable(path, data, unreadable, sender)
+                target.tells_finished(window, len(errors))
+            messages += read
+        pin = target.ref.incarnation
+        every = 1 if pin is not None else max(1, min(MARK_EVERY, window.window // 8))
+        entries: list[Envelope | Told] = [(message, sender) for message in messages]
+        last = len(messages) - 1
+        for position in [*range(every - 1, last, every), last] if messages else ():
+            message = messages[position]
+            count = every if position < last else last % every + 1
+            entries[position] = Envelope(message, sender, _Told(target, message, window, count), pin)
         target.deliver_all(entries)
 
     def ask(self, frame: list[Any]) -> None:
@@ -339,7 +373,7 @@ class Inbound:
         try:
             message = peer.decode(data)
         except CodecError as error:
-            peer.dead_letter(name, data, str(error), f"{peer.name}:{sender}")
+            self._unreadable(name, data, error, f"{peer.name}:{sender}")
             reply.fail(ActorFailed(target.ref.path, f"the message cannot be read: {error}"))
             return
         target.ask(Envelope(message, f"{peer.name}:{sender}", reply, target.ref.incarnation))
@@ -369,7 +403,7 @@ class Inbound:
         try:
             message = peer.decode(data)
         except CodecError as error:
-            peer.dead_letter(name, data, str(error), f"{peer.name}:{sender}")
+            self._unreadable(name, data, error, f"{peer.name}:{sender}")
             self.reliable_finished(stream, inbox, number)
             return
         reply = _Reliable(target, message, stream, number, inbox)

@@ -47,6 +47,9 @@ HEAD_BYTES_MAX = 2048
 """What a frame holds beside its message, at most: paths are expected to be shorter."""
 
 
+NO_CONNECTION = "no connection to its node"
+
+
 @define(eq=False, init=False)
 class _Ask(Ask):
     """An ask whose answer has not come."""
@@ -74,8 +77,8 @@ class _Ask(Ask):
             self.target.window.waiting.remove(self)
 
 
-_Tell = tuple[str, bytes, Any]
-"""A message that waits for credit: its sender, its bytes, and itself."""
+_Tell = tuple[str, str, bytes, Any]
+"""A message that waits for credit: its sender, its wire name, its fields' bytes, and itself."""
 
 
 @define(eq=False)
@@ -143,6 +146,9 @@ class Peer:
     _encode: Callable[[Any], bytes] = field(init=False, repr=False)
     decode: Callable[[bytes], Any] = field(init=False, repr=False)
     """The message in bytes from the peer; raises CodecError, whatever the bytes are."""
+    _encode_fields: Callable[[Any], tuple[str, bytes]] = field(init=False, repr=False)
+    decode_run: Callable[[str, int, bytes], list[Any]] = field(init=False, repr=False)
+    """Messages of one wire name in bytes from the peer; see `Codec.decode_run`."""
     _handlers: dict[int, Callable[[list[Any]], None]] = field(init=False, repr=False)
     _changed: Event = field(init=False, repr=False)
 
@@ -155,6 +161,7 @@ class Peer:
         self.streams = Streams(self)
         codec = Codec(PeerResolver(self))
         self._encode, self.decode = codec.encode, codec.decode
+        self._encode_fields, self.decode_run = codec.encode_fields, codec.decode_run
         self._message_bytes_max = self.limits.frame_bytes_max - HEAD_BYTES_MAX
         self._changed = self.world.event(f"change of {self.name}")
         inbound, watching, channels = self.inbound, self.watching, self.channels
@@ -266,7 +273,7 @@ class Peer:
         sender = "" if cell is None else cell.path
         connection = self.connection
         if connection is None:
-            self.dead_letter(target.path, message, self.absence, sender)
+            self.dead_letter(target.path, message, sender, NO_CONNECTION, self.absence)
             return
         there = self._targets.get(target.path) if target.incarnation is None else None
         if there is None:
@@ -274,11 +281,13 @@ class Peer:
         window = there.window
         if window.full or connection.outgoing.waiting_bytes > self.limits.outgoing_bytes_max:
             raise MailboxFull(window.window)
-        data = self.encode(message)
+        name, fields = self._encode_fields(message)
+        if len(fields) > self._message_bytes_max:
+            raise self._too_large(message, fields)
         if window.spend():
-            connection.tell(there.name, sender, data)
+            connection.tell(there.name, sender, name, fields)
         else:
-            window.wait((sender, data, message))
+            window.wait((sender, name, fields, message))
 
     async def ask(
         self, target: Ref[P], message: Request[P, R], timeout_seconds: float = ASK_TIMEOUT_SECONDS
@@ -413,10 +422,11 @@ class Peer:
     def _release(self, target: _Target, credits: int) -> None:
         connection = self.connection
         for item in target.window.grant(credits):
-            if isinstance(item, _Ask):
-                self._send_ask(item)
+            if type(item) is not tuple:
+                # Not `isinstance(item, _Ask)`: a look at a protocol's class costs more than all the rest.
+                self._send_ask(item)  # type: ignore[arg-type]
             elif connection is not None:
-                connection.tell(target.name, item[0], item[1])
+                connection.tell(target.name, item[0], item[1], item[2])
         if target.room is not None:
             target.look_again()
 
@@ -426,10 +436,13 @@ class Peer:
         """The bytes of a message. Raises CodecError when it has none, or too many."""
         data = self._encode(value)
         if len(data) > self._message_bytes_max:
-            raise CodecError(
-                f"{label(value)} has {len(data)} bytes, and {self.name} reads up to {self._message_bytes_max}"
-            )
+            raise self._too_large(value, data)
         return data
+
+    def _too_large(self, value: Any, data: bytes) -> CodecError:
+        return CodecError(
+            f"{label(value)} has {len(data)} bytes, and {self.name} reads up to {self._message_bytes_max}"
+        )
 
     def encode_error(self, error: Exception, path: str) -> bytes:
         """The bytes of an exception; of `ActorFailed` when it has none."""
@@ -458,10 +471,9 @@ class Peer:
         if self.connection is not None:
             self.connection.send_urgently(frame)
 
-    def dead_letter(self, path: str, message: Any, reason: str, sender: str = "") -> None:
-        """A message that nobody handles."""
-        system = self.system
-        system.lose(DeadLetter(path, sender, message, reason))
+    def dead_letter(self, path: str, message: Any, sender: str, reason: str, detail: str = "") -> None:
+        """A message that nobody handles; `reason` is one of few phrases, since reasons are counted."""
+        self.system.lose(DeadLetter(path, sender, message, reason, detail))
 
     def gone(self) -> Refusal:
         """What an asker is told who cannot reach the node."""
@@ -503,8 +515,8 @@ class Peer:
                 if isinstance(item, _Ask):
                     item.fail(self.gone())
                 else:
-                    sender, _, message = item
-                    self.dead_letter(target.path, message, self.absence, sender)
+                    sender, _, _, message = item
+                    self.dead_letter(target.path, message, sender, NO_CONNECTION, self.absence)
             target.look_again()
         asks, self._asks = self._asks, {}
         for ask in asks.values():

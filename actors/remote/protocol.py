@@ -56,7 +56,7 @@ FIELDS: dict[int, tuple[type | tuple[type, ...], ...]] = {
     Kind.WELCOME: (),
     Kind.GOODBYE: (str, str),
     Kind.BEAT: (),
-    # target, sender, messages
+    # target, sender, runs of messages: wire name, how many, their fields, and again
     Kind.TELLS: (str, str, list),
     # number, target, sender, message
     Kind.ASK: (int, str, str, bytes),
@@ -241,43 +241,62 @@ class Outgoing:
     waiting_bytes: int = field(default=0, init=False)
     """Size of what waits, without the heads of tells."""
     _items: list[bytes] = field(factory=list, init=False)
-    _batch: list[bytes] = field(factory=list, init=False)
-    """Messages of a TELLS frame that is not closed yet: it comes behind `_items`."""
-    _batch_pair: tuple[str, str] = field(default=("", ""), init=False)
+    _runs: list[tuple[str, list[bytes]]] = field(factory=list, init=False)
+    """Of a TELLS frame that is not closed yet, which comes behind `_items`: wire names, and the fields of
+    consecutive messages of that name."""
+    _run: list[bytes] = field(factory=list, init=False)
+    """The last of them."""
+    _name: str = field(default="", init=False)
+    """Its wire name; "" while there is none."""
+    _target: str = field(default="", init=False)
+    _sender: str = field(default="", init=False)
     _batch_bytes: int = field(default=0, init=False)
 
     def __bool__(self) -> bool:
-        return bool(self._items or self._batch)
+        return bool(self._items or self._name)
 
     def add(self, frame: bytes) -> None:
         """Queue a whole frame."""
-        if self._batch:
+        if self._name:
             self._close_batch()
         self._items.append(frame)
         self.waiting_bytes += len(frame)
 
-    def tell(self, target: str, sender: str, message: bytes) -> None:
+    def tell(self, target: str, sender: str, name: str, fields: bytes) -> None:
         """Queue a message."""
-        size = len(message)
-        if self._batch and (
-            self._batch_pair != (target, sender) or self._batch_bytes + size > BATCH_BYTES_MAX
+        size = len(fields)
+        if (
+            name != self._name
+            or target != self._target
+            or sender != self._sender
+            or self._batch_bytes + size > BATCH_BYTES_MAX
         ):
-            self._close_batch()
-        if not self._batch:
-            self._batch_pair = (target, sender)
-        self._batch.append(message)
+            self._begin_run(target, sender, name, size)
+        self._run.append(fields)
         self._batch_bytes += size
         self.waiting_bytes += size
 
+    def _begin_run(self, target: str, sender: str, name: str, size: int) -> None:
+        other = target != self._target or sender != self._sender
+        if self._name and (other or self._batch_bytes + size > BATCH_BYTES_MAX):
+            self._close_batch()
+        self._target, self._sender, self._name = target, sender, name
+        self._run = []
+        self._runs.append((name, self._run))
+        self._batch_bytes += len(name)
+
     def _close_batch(self) -> None:
-        target, sender = self._batch_pair
-        self._items.append(pack(Kind.TELLS, target, sender, self._batch))
-        self._batch = []
+        runs: list[Any] = []
+        for name, messages in self._runs:
+            runs += (name, len(messages), b"".join(messages))
+        self._items.append(pack(Kind.TELLS, self._target, self._sender, runs))
+        self._runs.clear()
+        self._name = ""
         self._batch_bytes = 0
 
     def take(self) -> bytes:
         """Everything that waits, as bytes of the stream."""
-        if self._batch:
+        if self._name:
             self._close_batch()
         data = b"".join(self._items)
         self._items.clear()

@@ -79,7 +79,12 @@ def test_what_lacks_fields_or_has_others_is_refused(fields: tuple[Any, ...]) -> 
 
 
 said = st.lists(
-    st.tuples(st.sampled_from(["/a", "/b"]), st.sampled_from(["", "/s"]), st.binary(max_size=30000))
+    st.tuples(
+        st.sampled_from(["/a", "/b"]),
+        st.sampled_from(["", "/s"]),
+        st.sampled_from(["one", "other"]),
+        st.binary(max_size=30000).map(msgpack.packb),
+    )
     | st.integers(1, 9)
 )
 
@@ -102,9 +107,24 @@ def test_what_is_queued_comes_out_in_order_and_in_batches(said: list[Any], taken
         frame = parse(body)
         if frame[0] == Kind.CANCEL:
             heard.append(frame[1])
-        else:
-            heard += [(frame[1], frame[2], data) for data in frame[3]]
+            continue
+        runs = iter(frame[3])
+        for name, count, fields in zip(runs, runs, runs, strict=True):
+            messages = msgpack.unpackb(b"\xdc" + count.to_bytes(2) + fields)
+            heard += [(*frame[1:3], name, msgpack.packb(message)) for message in messages]
     assert heard == said
+
+
+def test_messages_of_one_pair_share_a_frame_and_alike_ones_their_name() -> None:
+    outgoing = Outgoing()
+    for name in ("one", "one", "other", "one"):
+        outgoing.tell("/a", "/s", name, b"\x80")
+    outgoing.tell("/b", "/s", "one", b"\x80")
+    frames = [parse(body) for body in decoded([PREAMBLE, outgoing.take()], _unlimited())]
+    assert frames == [
+        [Kind.TELLS, "/a", "/s", ["one", 2, b"\x80\x80", "other", 1, b"\x80", "one", 1, b"\x80"]],
+        [Kind.TELLS, "/b", "/s", ["one", 1, b"\x80"]],
+    ]
 
 
 def _unlimited() -> FrameDecoder:
