@@ -1,4 +1,4 @@
-"""The actor runtime beside Pykka, Thespian and bare Trio memory channels, in one run.
+"""The actor runtime beside Pykka, Thespian, bare Trio memory channels and a bare Trio TCP echo, in one run.
 
 python benchmarks/bench_actors.py [--quick]
 
@@ -30,6 +30,7 @@ from understudy.actors.embed import asyncio_system
 from understudy.mailbox import MailboxFull, Message, Request, message
 
 sys.path.insert(0, str(Path(__file__).parent))
+import bench_actors_remote
 from rows import Row, compared, report
 
 BURSTS = (1, 64, 1000)
@@ -433,7 +434,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer messages and rounds")
     load = QUICK if parser.parse_args().quick else Load()
     logging.disable(logging.WARNING)
-    report("bench_actors", many_rows() + message_rows(load))
+    report("bench_actors", many_rows() + message_rows(load) + bench_actors_remote.rows(load.rounds))
 
 
 def many_rows() -> list[Row]:

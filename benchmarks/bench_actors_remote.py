@@ -1,9 +1,10 @@
 """Actors in two processes on loopback: asks one after the other, and tells in bursts.
 
-    python benchmarks/bench_actors_remote.py [--seconds 2]
+    python benchmarks/bench_actors_remote.py [--rounds 8]
 
 The peer of an ask is a bare Trio TCP echo, between two processes too, of as many bytes as the ask's frame
-and its answer's have on average.
+and its answer's have on average. Every figure is the best of several short rounds, and the rounds of all
+contestants alternate: on a machine with few cores much depends on whether the two processes share one.
 """
 
 import argparse
@@ -24,7 +25,10 @@ from understudy.mailbox import MailboxFull, Message, Request, message
 sys.path.insert(0, str(Path(__file__).parent))
 from rows import Row, compared, report
 
-BURST = 1000
+BURSTS = (64, 1000)
+ROUNDS = 8
+SECONDS = 0.4
+"""Of one round of one contestant."""
 ECHO_BYTES = 33
 """The mean of the 53 bytes of the frame of an ask and the 12 bytes of its answer's."""
 
@@ -157,59 +161,47 @@ async def echoes(port: int, size: int, seconds: float) -> float:
     return count / spent
 
 
-def echo_row(seconds: float) -> float:
-    """The figure of the peer."""
-    with child("echo") as port:
-        return trio.run(echoes, int(port), ECHO_BYTES, seconds)
-
-
-def ask_row(seconds: float) -> Row:
-    """Remote ask, serial."""
-
-    async def main(address: str) -> float:
+async def measured(rounds: int, seconds: float) -> dict[str, float]:
+    """The best of each contestant's rounds."""
+    best = {"echo": 0.0, "ask": 0.0, **{f"tell {burst}": 0.0 for burst in BURSTS}}
+    with child("actors") as address, child("echo") as port:
         async with connected(address) as peer:
             ref = peer.ref("/counter", Tally)
-            await asks(ref, seconds / 10)
-            return await asks(ref, seconds)
+            for _ in range(rounds):
+                best["echo"] = max(best["echo"], await echoes(int(port), ECHO_BYTES, seconds))
+                best["ask"] = max(best["ask"], await asks(ref, seconds))
+                for burst in BURSTS:
+                    told = await tells(ref, seconds, burst)
+                    best[f"tell {burst}"] = max(best[f"tell {burst}"], told)
+    return best
 
-    with child("actors") as address:
-        value = trio.run(main, address)
+
+def rows(rounds: int, seconds: float = SECONDS) -> list[Row]:
+    """All figures."""
+    best = trio.run(measured, rounds, seconds)
     row = compared(
-        "remote ask, serial", value, "asks/s", "bare Trio TCP echo", echo_row(seconds), less_is_better=False
+        "remote ask, serial", best["ask"], "/s", "bare Trio TCP echo", best["echo"], less_is_better=False
     )
     assert row.ratio is not None
-    return evolve(row, reach="half of the echo", met=row.ratio >= 0.5)
-
-
-def tell_row(seconds: float, burst: int = BURST) -> Row:
-    """Remote tell, batched."""
-
-    async def main(address: str) -> float:
-        async with connected(address) as peer:
-            ref = peer.ref("/counter", Tally)
-            await tells(ref, seconds / 10, burst)
-            return await tells(ref, seconds, burst)
-
-    with child("actors") as address:
-        value = trio.run(main, address)
-    return Row(f"remote tell, bursts of {burst}", value, "tells/s", reach="250,000/s", met=value >= 250_000.0)
-
-
-def rows(seconds: float) -> list[Row]:
-    """All figures."""
-    return [ask_row(seconds), tell_row(seconds), tell_row(seconds, 64)]
+    found = [evolve(row, reach=">= 0.5 times", met=row.ratio >= 0.5)]
+    for burst in BURSTS:
+        value = best[f"tell {burst}"]
+        found.append(
+            Row(f"remote tell, burst {burst}", value, "/s", reach=">= 250,000", met=value >= 250_000.0)
+        )
+    return found
 
 
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--role", choices=["actors", "echo"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role is not None:
         trio.run(serve_actors if options.role == "actors" else serve_echo)
     else:
-        report("actors_remote", rows(options.seconds))
+        report("actors_remote", rows(options.rounds))
 
 
 if __name__ == "__main__":
