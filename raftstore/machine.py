@@ -6,12 +6,15 @@ within a *session*, and the machine remembers the answers that a router has not 
 
 from typing import Any, Final, TypeGuard
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from understudy.mailbox import Refusal, message
 from understudy.raftstore.leases import LeaseClock
 from understudy.raftstore.messages import Entry
-from understudy.raftstore.mvcc import MutatingRequest, MvccStore, StoreSnapshot
+from understudy.raftstore.mvcc import MutatingRequest, MvccStore
+from understudy.raftstore.sessions import Answer as Answer
+from understudy.raftstore.sessions import Command as Command
+from understudy.raftstore.sessions import Session, SessionState
+from understudy.raftstore.snapshot import MachineSnapshot
 from understudy.raftstore.storage import (
     Compact,
     DeleteRange,
@@ -63,56 +66,6 @@ def size_bytes(request: StorageRequest) -> int:
             return 64
 
 
-@message("raft.command")
-@frozen
-class Command:
-    """The data of a normal entry."""
-
-    session: int
-    """Drawn by each router anew; 0 for what a leader proposes by itself, which is safe to be done twice."""
-    number: int
-    settled: int
-    """The router waits for no answer to a number below this one, and will send none of them again."""
-    request: Any
-
-
-@message("raft.answer")
-@frozen
-class Answer:
-    """What came of a request: a reply or a refusal."""
-
-    reply: Any = None
-    refusal: Refusal | None = None
-
-
-@message("raft.session-state")
-@frozen
-class SessionState:
-    session: int
-    settled: int
-    answers: tuple[tuple[int, Answer], ...]
-
-
-@message("raft.machine-snapshot")
-@frozen
-class MachineSnapshot:
-    store: StoreSnapshot
-    sessions: tuple[SessionState, ...]
-    """The one that was silent longest first."""
-
-
-@define
-class Session:
-    settled: int = 0
-    answers: dict[int, Answer] = field(factory=dict)
-
-    def settle(self, settled: int) -> None:
-        if settled > self.settled:
-            self.settled = settled
-            for number in [number for number in self.answers if number < settled]:
-                del self.answers[number]
-
-
 @define
 class StateMachine:
     store: MvccStore = field(factory=MvccStore)
@@ -156,7 +109,9 @@ class StateMachine:
             answer = Answer(reply=store.apply(request))
         except StorageError as refused:
             return Answer(refusal=refused), []
-        woken = self.hub.changed(store.changes[-1]) if store.revision > before else []
+        woken: list[int] = []
+        if store.revision > before:
+            woken = self.hub.changed(next(store.changes.since(store.revision)))
         return answer, woken
 
     # ---------------------------------------------------------------- reads
@@ -188,7 +143,7 @@ class StateMachine:
                 if lease is None:
                     raise LeaseNotFound(request.id)
                 left_s = int(self.clock.left_s(lease.id, now_s))
-                keys = tuple(sorted(lease.keys)) if request.keys else ()
+                keys = store.leases.keys(lease.id) if request.keys else ()
                 return LeaseTimeToLiveReply(store.revision, lease.id, left_s, lease.ttl_s, keys)
             case RequestProgress():
                 self.hub.request_bookmarks()
@@ -201,7 +156,7 @@ class StateMachine:
     def start_leases(self, now_s: float) -> None:
         """This member leads now: every lease has its whole time before it."""
         self.clock = LeaseClock()
-        for lease in self.store.leases.values():
+        for lease in self.store.leases:
             self.clock.start(lease.id, lease.ttl_s, now_s)
 
     def stop_leases(self) -> None:
@@ -220,11 +175,12 @@ class StateMachine:
     # ---------------------------------------------------------------- snapshots
 
     def snapshot(self) -> MachineSnapshot:
+        """The state as it is, in next to no time: a view that does not change whatever is applied later."""
         sessions = tuple(
             SessionState(number, session.settled, tuple(session.answers.items()))
             for number, session in self.sessions.items()
         )
-        return MachineSnapshot(self.store.snapshot(), sessions)
+        return MachineSnapshot(self.store.fork(), sessions)
 
     def restore(self, snapshot: MachineSnapshot | None) -> None:
         """Begin again from a snapshot; None is the state before the first entry. Watches must be gone."""

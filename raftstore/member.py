@@ -10,12 +10,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from understudy.actors import Actor, Ref, handles
 from understudy.mailbox import MailboxFull
 from understudy.raftstore.feeds import Feeds
-from understudy.raftstore.machine import Answer, Command, MachineSnapshot, StateMachine, is_write, size_bytes
+from understudy.raftstore.machine import Answer, Command, StateMachine, is_write, size_bytes
 from understudy.raftstore.memberlog import MemberLog
 from understudy.raftstore.membership import (
     HandOver,
@@ -28,11 +28,19 @@ from understudy.raftstore.membership import (
     Submission,
     Submit,
 )
-from understudy.raftstore.messages import Entry, Heartbeat, HeartbeatReply, ReadToken, Snapshot
+from understudy.raftstore.messages import (
+    Entry,
+    Heartbeat,
+    HeartbeatReply,
+    ReadToken,
+    Snapshot,
+    SnapshotRequest,
+)
 from understudy.raftstore.messages import Message as RaftMessage
 from understudy.raftstore.options import MemberOptions
 from understudy.raftstore.raft import Raft
 from understudy.raftstore.ready import NotLeading, ProposalRefused, Ready
+from understudy.raftstore.snapshot import MachineSnapshot, PackedSnapshot
 from understudy.raftstore.storage import (
     LeaseRevoke,
     NotLeader,
@@ -103,7 +111,7 @@ class Member(Actor[Membership]):
         random = self.world.rng(f"raft {self.context.path}")
         persistent = self.disk.load()
         self.raft = Raft(self.member, persistent, self.options.raft, random, self._now_ms())
-        self.machine.restore(persistent.snapshot.data)
+        self.machine.restore(_unpacked(persistent.snapshot.data))
         self._feeds = Feeds(self.context, self.machine)
         self.context.start_soon(self._drive)
         self._work.set()
@@ -231,6 +239,9 @@ class Member(Actor[Membership]):
     def _send(self, messages: tuple[RaftMessage, ...]) -> None:
         packets: dict[int, list[RaftMessage]] = {}
         for message in messages:
+            if isinstance(message, SnapshotRequest) and isinstance(message.snapshot.data, MachineSnapshot):
+                packed = PackedSnapshot.pack(message.snapshot.data)
+                message = evolve(message, snapshot=evolve(message.snapshot, data=packed))
             packets.setdefault(message.to, []).append(message)
         for member, batch in packets.items():
             peer = self.peers.get(member)
@@ -274,9 +285,8 @@ class Member(Actor[Membership]):
             self._answer(waiting, answer)
 
     def _restore(self, snapshot: Snapshot) -> None:
-        assert snapshot.data is None or isinstance(snapshot.data, MachineSnapshot), type(snapshot.data)
         self._feeds.close_all()
-        self.machine.restore(snapshot.data)
+        self.machine.restore(_unpacked(snapshot.data))
         self.raft.applied(snapshot.index)
         for index in [index for index in self._proposals if index <= snapshot.index]:
             # Whether it was done is in the snapshot: the router asks again, and its session tells.
@@ -286,7 +296,7 @@ class Member(Actor[Membership]):
         raft = self.raft
         covered = raft.log.applied_index - raft.log.snapshot.index
         # A snapshot costs time in proportion to the keys: let as many entries go by.
-        if covered < max(self.options.snapshot_entries, len(self.machine.store.keys.histories)):
+        if covered < max(self.options.snapshot_entries, len(self.machine.store.keys)):
             return
         index = raft.log.applied_index
         term = raft.log.term_at(index)
@@ -372,6 +382,12 @@ class Member(Actor[Membership]):
         except MailboxFull:
             # It asks around when it hears nothing.
             log.warning("member %d: the router's mailbox is full", self.member)
+
+
+def _unpacked(data: Any) -> MachineSnapshot | None:
+    snapshot = data.unpack() if isinstance(data, PackedSnapshot) else data
+    assert snapshot is None or isinstance(snapshot, MachineSnapshot), type(snapshot)
+    return snapshot
 
 
 def _only_heartbeats(packet: Packet) -> bool:

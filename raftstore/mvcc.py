@@ -7,12 +7,15 @@ Nothing here waits or knows what time it is; leases end when a `LeaseRevoke` is 
 """
 
 import zlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
-from understudy.mailbox import message
+from understudy.raftstore.changelog import Change, ChangeLog, change_of, pairs_of
 from understudy.raftstore.keyspace import KeySpace
+from understudy.raftstore.leases import LeaseState, LeaseTable
 from understudy.raftstore.storage import (
     Compact,
     Compacted,
@@ -52,34 +55,10 @@ MutatingRequest = Put | DeleteRange | Txn | Compact | LeaseGrant | LeaseRevoke
 MutatingReply = PutReply | DeleteRangeReply | TxnReply | CompactReply | LeaseGrantReply | LeaseRevokeReply
 
 
-@define
-class Lease:
-    id: int
-    ttl_s: int
-    keys: dict[bytes, None] = field(factory=dict)
-    """The keys that live by it, in the order they were attached."""
-
-
-@message("etcd.lease-state")
-@frozen
-class LeaseState:
-    id: int
-    ttl_s: int
-
-
-@message("etcd.store-snapshot")
-@frozen
-class StoreSnapshot:
-    """A whole store, immutable; values are shared with the store that it was taken of."""
-
-    revision: int
-    compact_revision: int
-    base: tuple[KeyValue, ...]
-    """Every key's pair as of the first revision of `changes`."""
-    changes: tuple[tuple[Event, ...], ...]
-    """The events of the revisions that can still be watched, up to `revision`."""
-    leases: tuple[LeaseState, ...]
-    next_lease: int
+PRUNED_AT_ONCE: Final = 20_000
+"""Changes that a compaction looks at when it is applied, unless it is `physical`; if there are more ..."""
+PRUNED_EACH_TIME: Final = 256
+"""... so many with each write that follows: a compaction of a million changes must not hold up the group."""
 
 
 @define
@@ -88,16 +67,54 @@ class MvccStore:
     compact_revision: int = 0
     """Reads below it are refused; 0 while nothing was compacted."""
     keys: KeySpace = field(factory=KeySpace)
-    leases: dict[int, Lease] = field(factory=dict)
-    changes: list[tuple[Event, ...]] = field(factory=lambda: [()])
-    """The events of revision `changes_from` and each one after it; the first revision has none."""
-    changes_from: int = FIRST_REVISION
+    leases: LeaseTable = field(factory=LeaseTable)
+    changes: ChangeLog = field(factory=lambda: ChangeLog(FIRST_REVISION, [[()]]))
+    """What each revision changed; the first one nothing."""
     next_lease: int = 1
+    _pruned_to: int = FIRST_REVISION
+    """Compaction has still to look at the changes from here to `compact_revision`."""
+
+    @property
+    def changes_from(self) -> int:
+        """The first revision that can be watched."""
+        return max(self.compact_revision, FIRST_REVISION)
+
+    def fork(self) -> "MvccStore":
+        """A view of the store as it is, in next to no time: see `SortedMap.fork`. To write to it, `restore`
+        one of it."""
+        return evolve(self, keys=self.keys.fork(), leases=self.leases.fork(), changes=self.changes.fork())
+
+    @classmethod
+    def restore(cls, view: "MvccStore") -> "MvccStore":
+        """A store that goes on from a view, which stays as it is."""
+        store = view.fork()
+        for values in store.keys.live.blocks():
+            for pair in values:
+                if pair.lease:
+                    store.leases.attach(pair.lease, pair.key)
+        return store
+
+    def begin_at(self, revision: int, compact_revision: int, next_lease: int) -> None:
+        """Become, in a fresh store, what `replay` of the changes from `changes_from` on completes."""
+        assert self.revision == FIRST_REVISION and not self.keys.size_bytes, self.revision
+        self.revision, self.compact_revision, self.next_lease = revision, compact_revision, next_lease
+        self.changes = ChangeLog(self.changes_from)
+        self._pruned_to = compact_revision + 1
+
+    def replay(self, pairs: Sequence[KeyValue], is_base: bool) -> None:
+        """Take the next revision's change from a snapshot; the first is in the pairs of the base already."""
+        if not is_base:
+            pairs = [lean(pair, self.keys.latest(pair.key)) for pair in pairs]
+            for pair in pairs:
+                self.keys.append(pair)
+        self.changes.append(change_of(pairs))
 
     # ---------------------------------------------------------------- writing
 
     def apply(self, request: MutatingRequest) -> MutatingReply:
         """Do what a log entry says. Raises a `StorageError`, and then nothing has changed."""
+        if self._pruned_to <= self.compact_revision:
+            self._prune(PRUNED_EACH_TIME)
         match request:
             case Put() | DeleteRange() | Txn():
                 check_shape(request)
@@ -106,9 +123,9 @@ class MvccStore:
                     return self._run_alone(request)
                 decided = decide(request, self.keys)
                 check_state(decided.operations, self.keys, self.leases, self.revision, self.compact_revision)
-                events: list[Event] = []
-                reply = self._run(decided, events)
-                self._seal(events)
+                changed: list[KeyValue] = []
+                reply = self._run(decided, changed)
+                self._seal(changed)
                 return evolve(reply, revision=self.revision)
             case Compact():
                 return self._compact(request.revision)
@@ -118,69 +135,64 @@ class MvccStore:
                 return self._revoke(request.id)
 
     def _run_alone(self, request: Put | DeleteRange) -> PutReply | DeleteRangeReply:
-        events: list[Event] = []
-        reply = self._put(request, events) if isinstance(request, Put) else self._delete(request, events)
-        self._seal(events)
+        changed: list[KeyValue] = []
+        reply = self._put(request, changed) if isinstance(request, Put) else self._delete(request, changed)
+        self._seal(changed)
         return reply
 
-    def _run(self, decided: Decided, events: list[Event]) -> TxnReply:
+    def _run(self, decided: Decided, changed: list[KeyValue]) -> TxnReply:
         responses: list[OperationReply] = []
         for operation in decided.operations:
             match operation:
                 case Put():
-                    responses.append(self._put(operation, events))
+                    responses.append(self._put(operation, changed))
                 case DeleteRange():
-                    responses.append(self._delete(operation, events))
+                    responses.append(self._delete(operation, changed))
                 case Range():
-                    responses.append(self._read(operation, self.revision + bool(events)))
+                    responses.append(self._read(operation, self.revision + bool(changed)))
                 case Decided():
-                    responses.append(self._run(operation, events))
-        return TxnReply(self.revision + bool(events), decided.succeeded, tuple(responses))
+                    responses.append(self._run(operation, changed))
+        return TxnReply(self.revision + bool(changed), decided.succeeded, tuple(responses))
 
-    def _seal(self, events: list[Event]) -> None:
+    def _seal(self, changed: list[KeyValue]) -> None:
         """The transaction is over: if it changed anything, that was one revision."""
-        if events:
+        if changed:
             self.revision += 1
-            self.changes.append(tuple(events))
+            self.changes.append(change_of(changed))
 
-    def _put(self, put: Put, events: list[Event]) -> PutReply:
-        revision = self.revision + 1
-        previous = self.keys.latest(put.key)
-        value, lease = put.value, put.lease
-        if previous is None:
-            created, version = revision, 1
-        else:
-            created, version = previous.create_revision, previous.version + 1
+    def _put(self, put: Put, changed: list[KeyValue]) -> PutReply:
+        key, value, lease = put.key, put.value, put.lease
+        revision = created = self.revision + 1
+        version = 1
+        previous = self.keys.latest(key)
+        if previous is not None:
+            # One object for each key, however often it is written.
+            key, created, version = previous.key, previous.create_revision, previous.version + 1
             value = previous.value if put.ignore_value else value
             lease = previous.lease if put.ignore_lease else lease
             if previous.lease and previous.lease != lease:
-                self._detach(previous)
-        pair = KeyValue(put.key, value, created, revision, version, lease)
+                self.leases.detach(previous.lease, key)
+        pair = KeyValue(key, value, created, revision, version, lease)
         self.keys.append(pair)
         if lease:
-            self.leases[lease].keys[put.key] = None
-        events.append(Event("PUT", pair, previous))
+            self.leases.attach(lease, key)
+        changed.append(pair)
         return PutReply(revision, previous if put.prev_kv else None)
 
-    def _delete(self, delete: DeleteRange, events: list[Event]) -> DeleteRangeReply:
+    def _delete(self, delete: DeleteRange, changed: list[KeyValue]) -> DeleteRangeReply:
         pairs = self.keys.live_head(delete.key, delete.range_end, 0)
         for pair in pairs:
-            self._delete_pair(pair, events)
+            self._delete_pair(pair, changed)
         return DeleteRangeReply(
-            self.revision + bool(events), len(pairs), tuple(pairs) if delete.prev_kv else ()
+            self.revision + bool(changed), len(pairs), tuple(pairs) if delete.prev_kv else ()
         )
 
-    def _delete_pair(self, pair: KeyValue, events: list[Event]) -> None:
+    def _delete_pair(self, pair: KeyValue, changed: list[KeyValue]) -> None:
         tombstone = KeyValue(pair.key, b"", 0, self.revision + 1, 0, 0)
         self.keys.append(tombstone)
         if pair.lease:
-            self._detach(pair)
-        events.append(Event("DELETE", tombstone, pair))
-
-    def _detach(self, pair: KeyValue) -> None:
-        lease = self.leases.get(pair.lease)
-        if lease is not None:
-            lease.keys.pop(pair.key, None)
+            self.leases.detach(pair.lease, pair.key)
+        changed.append(tombstone)
 
     # ---------------------------------------------------------------- reading
 
@@ -231,16 +243,20 @@ class MvccStore:
             raise FutureRevision(revision, self.revision)
         if revision < self.compact_revision:
             raise Compacted(self.compact_revision)
-        checksum = 0
-        for key in sorted(self.keys.histories):
-            for pair in self.keys.histories[key]:
-                if pair.mod_revision <= revision:
-                    numbers = (len(key), pair.create_revision, pair.mod_revision, pair.version, pair.lease)
-                    checksum = zlib.crc32(repr(numbers).encode() + key + pair.value, checksum)
+        floor, checksum = self.compact_revision, 0
+        for key, history in self.keys.histories():
+            entries = [pair for pair in history if pair.mod_revision <= revision]
+            # What compaction has not come to yet does not count.
+            gone = sum(1 for pair in entries if pair.mod_revision <= floor)
+            if gone and entries[gone - 1].version:
+                gone -= 1
+            for pair in entries[gone:]:
+                numbers = (len(key), pair.create_revision, pair.mod_revision, pair.version, pair.lease)
+                checksum = zlib.crc32(repr(numbers).encode() + key + pair.value, checksum)
         return HashKVReply(self.revision, checksum, self.compact_revision)
 
     def list_leases(self, request: LeaseList) -> LeaseListReply:
-        return LeaseListReply(self.revision, tuple(sorted(self.leases)))
+        return LeaseListReply(self.revision, self.leases.ids())
 
     # ---------------------------------------------------------------- compaction
 
@@ -250,22 +266,33 @@ class MvccStore:
         if revision > self.revision:
             raise FutureRevision(revision, self.revision)
         self.compact_revision = revision
-        # Only a key that changed since can have a version that is out of reach now.
-        forgotten = self.changes[: revision - self.changes_from]
-        kept = self.changes[revision - self.changes_from :]
-        # Revision `revision` itself can still be watched, a deletion in it too; but not what was before it.
-        kept[0] = tuple(evolve(event, prev_kv=None) for event in kept[0])
-        touched = {event.kv.key: None for events in (*forgotten, kept[0]) for event in events}
-        for key in touched:
-            self.keys.prune(key, revision)
-        self.changes, self.changes_from = kept, revision
+        self._prune(PRUNED_AT_ONCE)
         return CompactReply(self.revision)
 
-    def events_since(self, revision: int) -> list[tuple[Event, ...]]:
-        """The events of `revision` and each one after it. Raises `Compacted`."""
+    def _prune(self, changes_max: int) -> None:
+        """Go on with the last compaction. Only a key that changed since the one before can have versions
+        that are out of reach now. Revision `compact_revision` itself stays, a deletion in it too: it can
+        still be watched."""
+        floor = self.compact_revision
+        last = min(self._pruned_to + changes_max - 1, floor)
+        for change in islice(self.changes.since(self._pruned_to), last + 1 - self._pruned_to):
+            for pair in pairs_of(change):
+                self.keys.prune(pair.key, floor)
+        self._pruned_to = last + 1
+        self.changes.forget_before(min(self._pruned_to, floor))
+
+    def changes_since(self, revision: int) -> Iterator[Change]:
+        """The change of `revision` and each one after it. Raises `Compacted`."""
         if revision < self.changes_from:
             raise Compacted(self.compact_revision)
-        return self.changes[revision - self.changes_from :]
+        return self.changes.since(revision)
+
+    def event(self, pair: KeyValue, prev_kv: bool) -> Event:
+        """The event of a pair that is in `changes`; with the pair before it unless that is compacted."""
+        previous = None
+        if prev_kv and pair.mod_revision > self.compact_revision:
+            previous = self.keys.at(pair.key, pair.mod_revision - 1)
+        return Event("PUT" if pair.version else "DELETE", pair, previous)
 
     # ---------------------------------------------------------------- leases
 
@@ -282,55 +309,30 @@ class MvccStore:
                 self.next_lease += 1
             lease_id = self.next_lease
             self.next_lease += 1
-        self.leases[lease_id] = Lease(lease_id, request.ttl_s)
+        self.leases.add(LeaseState(lease_id, request.ttl_s))
         return LeaseGrantReply(self.revision, lease_id, request.ttl_s)
 
     def _revoke(self, lease_id: int) -> LeaseRevokeReply:
-        lease = self.leases.pop(lease_id, None)
-        if lease is None:
+        if lease_id not in self.leases:
             raise LeaseNotFound(lease_id)
-        events: list[Event] = []
-        for key in sorted(lease.keys):
+        changed: list[KeyValue] = []
+        for key in self.leases.remove(lease_id):
             pair = self.keys.latest(key)
             assert pair is not None and pair.lease == lease_id, (key, pair, lease_id)
-            self._delete_pair(pair, events)
-        self._seal(events)
+            self._delete_pair(pair, changed)
+        self._seal(changed)
         return LeaseRevokeReply(self.revision)
 
-    # ---------------------------------------------------------------- snapshots
 
-    def snapshot(self) -> StoreSnapshot:
-        floor = self.changes_from
-        base = [pair for key in self.keys.histories if (pair := self.keys.at(key, floor)) is not None]
-        return StoreSnapshot(
-            revision=self.revision,
-            compact_revision=self.compact_revision,
-            base=tuple(base),
-            changes=tuple(self.changes),
-            leases=tuple(LeaseState(lease.id, lease.ttl_s) for lease in self.leases.values()),
-            next_lease=self.next_lease,
-        )
-
-    @classmethod
-    def restore(cls, snapshot: StoreSnapshot) -> "MvccStore":
-        store = cls(
-            revision=snapshot.revision,
-            compact_revision=snapshot.compact_revision,
-            changes=list(snapshot.changes),
-            changes_from=snapshot.revision + 1 - len(snapshot.changes),
-            next_lease=snapshot.next_lease,
-        )
-        store.keys.fill(snapshot.base)
-        for events in snapshot.changes[1:]:
-            for event in events:
-                store.keys.append(event.kv)
-        for lease in snapshot.leases:
-            store.leases[lease.id] = Lease(lease.id, lease.ttl_s)
-        for key in store.keys.live:
-            pair = store.keys.histories[key][-1]
-            if pair.lease:
-                store.leases[pair.lease].keys[key] = None
-        return store
+def lean(pair: KeyValue, previous: KeyValue | None) -> KeyValue:
+    """The same pair, as it comes out of `apply`: one key object for all versions, one number for equal
+    revisions. What was decoded has one of each for every pair."""
+    key = pair.key if previous is None else previous.key
+    created = pair.create_revision if previous is None else previous.create_revision
+    if pair.version <= 1:
+        created = pair.mod_revision if pair.version else 0
+    assert (key, created) == (pair.key, pair.create_revision), (pair, previous)
+    return KeyValue(key, pair.value, created, pair.mod_revision, pair.version, pair.lease)
 
 
 def _passes(request: Range, pair: KeyValue) -> bool:

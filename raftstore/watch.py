@@ -5,11 +5,16 @@ cursor into the store's change history, from where its next batch is read when i
 reader costs nothing, and falls out only when what it needs is compacted.
 """
 
-from attrs import define, evolve, field
+from typing import Final
 
+from attrs import define, field
+
+from understudy.raftstore.changelog import Change, pairs_of
 from understudy.raftstore.keyspace import in_range
 from understudy.raftstore.mvcc import MvccStore
-from understudy.raftstore.storage import Compacted, EmptyKey, Event, Watch, WatchBatch
+from understudy.raftstore.storage import Compacted, EmptyKey, Event, KeyValue, Watch, WatchBatch
+
+EVENTS_KEPT: Final = 1024
 
 
 @define
@@ -23,11 +28,11 @@ class Watcher:
     behind: bool
     wants_bookmark: bool = False
 
-    def wants(self, event: Event) -> bool:
+    def wants(self, pair: KeyValue) -> bool:
         watch = self.watch
-        if (event.type == "PUT" and watch.no_put) or (event.type == "DELETE" and watch.no_delete):
+        if watch.no_put if pair.version else watch.no_delete:
             return False
-        return in_range(event.kv.key, watch.key, watch.range_end)
+        return in_range(pair.key, watch.key, watch.range_end)
 
 
 @define
@@ -42,6 +47,8 @@ class WatchHub:
     """The watches of a single key ..."""
     _ranges: dict[int, Watcher] = field(factory=dict)
     """... and of a range."""
+    _events: dict[tuple[int, bool, bytes, bool], Event] = field(factory=dict)
+    """The events that were made last, by (revision, whether a deletion, key, with prev_kv)."""
 
     def add(self, watch: Watch) -> int:
         """A new watch; returns its id, for `pull`. Raises `EmptyKey`, `Compacted`."""
@@ -70,16 +77,16 @@ class WatchHub:
             if not siblings:
                 del self._by_key[watcher.watch.key]
 
-    def changed(self, events: tuple[Event, ...]) -> list[int]:
-        """The store has a new revision, with these events: which watches that were in step now are behind."""
+    def changed(self, change: Change) -> list[int]:
+        """The store has a new revision, with this change: which watches that were in step now are behind."""
         revision = self.store.revision
         woken: dict[int, None] = {}
-        for event in events:
-            for candidates in (self._by_key.get(event.kv.key), self._ranges):
+        for pair in pairs_of(change):
+            for candidates in (self._by_key.get(pair.key), self._ranges):
                 if not candidates:
                     continue
                 for watcher in candidates.values():
-                    if not watcher.behind and revision >= watcher.minimum and watcher.wants(event):
+                    if not watcher.behind and revision >= watcher.minimum and watcher.wants(pair):
                         watcher.behind = True
                         watcher.cursor = revision
                         woken[watcher.id] = None
@@ -92,11 +99,11 @@ class WatchHub:
         what is gone; it is to be removed then.
         """
         watcher, store = self.watchers[watcher_id], self.store
-        chosen: list[Event] = []
+        chosen: list[KeyValue] = []
         if watcher.behind:
             watcher.behind = False
-            for offset, events in enumerate(store.events_since(watcher.cursor)):
-                wanted = [event for event in events if watcher.wants(event)]
+            for offset, change in enumerate(store.changes_since(watcher.cursor)):
+                wanted = [pair for pair in pairs_of(change) if watcher.wants(pair)]
                 if chosen and len(chosen) + len(wanted) > max_events:
                     watcher.behind, watcher.cursor = True, watcher.cursor + offset
                     break
@@ -105,9 +112,18 @@ class WatchHub:
             return None
         if not watcher.behind:
             watcher.wants_bookmark = False
-        if not watcher.watch.prev_kv:
-            chosen = [evolve(event, prev_kv=None) if event.prev_kv else event for event in chosen]
-        return WatchBatch(watcher.cursor - 1 if watcher.behind else store.revision, tuple(chosen))
+        revision = watcher.cursor - 1 if watcher.behind else store.revision
+        return WatchBatch(revision, tuple([self._event(pair, watcher.watch.prev_kv) for pair in chosen]))
+
+    def _event(self, pair: KeyValue, prev_kv: bool) -> Event:
+        """One object for all who are told of a change at about the same time."""
+        key = (pair.mod_revision, pair.version == 0, pair.key, prev_kv)
+        event = self._events.get(key)
+        if event is None:
+            if len(self._events) >= EVENTS_KEPT:
+                self._events.clear()
+            event = self._events[key] = self.store.event(pair, prev_kv)
+        return event
 
     def request_bookmarks(self) -> list[int]:
         """Every watch with `progress_notify` is to send a bookmark; returns them."""

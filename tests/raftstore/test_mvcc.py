@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.mailbox import decode, encode
+from understudy.raftstore.changelog import pairs_of
 from understudy.raftstore.leases import LeaseClock
 from understudy.raftstore.mvcc import MvccStore
+from understudy.raftstore.snapshot import MachineSnapshot, PackedSnapshot
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
     Compact,
@@ -156,11 +158,12 @@ def check_same(store: MvccStore, twin: Twin) -> None:
         with pytest.raises(Compacted):
             store.range(Range(b"a", revision=store.compact_revision - 1))
     first = max(store.compact_revision, 2)
-    for revision, events in enumerate(store.events_since(first), first):
+    for revision, change in enumerate(store.changes_since(first), first):
+        events = [store.event(pair, prev_kv=True) for pair in pairs_of(change)]
         expected_events = twin.events[revision]
         if revision == store.compact_revision:
             expected_events = [evolve(event, prev_kv=None) for event in expected_events]
-        assert list(events) == expected_events
+        assert events == expected_events
 
 
 @settings(max_examples=150, deadline=None)
@@ -175,9 +178,9 @@ def test_the_store_is_its_twin(requests: list[Any]) -> None:
             assert before == (store.revision, store.hash(HashKV())), "a refused request changed something"
         else:
             mirror(twin, request)
-        assert set(store.leases) == twin.leases
+        assert set(store.leases.ids()) == twin.leases
     check_same(store, twin)
-    attached = {lease: sorted(store.leases[lease].keys) for lease in store.leases}
+    attached = {lease: list(store.leases.keys(lease)) for lease in store.leases.ids()}
     for lease, keys in attached.items():
         assert keys == [k for k, pair in sorted(twin.worlds[-1].items()) if pair.lease == lease]
 
@@ -195,13 +198,15 @@ def test_a_snapshot_is_the_store(before: list[Any], after: list[Any]) -> None:
 
     for request in before:
         run(store, request)
-    twin = MvccStore.restore(decode(encode(store.snapshot())))
+    packed = decode(encode(PackedSnapshot.pack(MachineSnapshot(store.fork(), ()))))
+    twin = MvccStore.restore(packed.unpack().store)
     for request in after:
         assert run(store, request) == run(twin, request)
     assert store.hash(HashKV()) == twin.hash(HashKV())
     assert store.keys.size_bytes == twin.keys.size_bytes
-    assert store.changes == twin.changes and store.compact_revision == twin.compact_revision
-    size = sum(len(kv.key) + len(kv.value) for history in store.keys.histories.values() for kv in history)
+    changes = [list(target.changes_since(target.changes_from)) for target in (store, twin)]
+    assert changes[0] == changes[1] and store.compact_revision == twin.compact_revision
+    size = sum(len(kv.key) + len(kv.value) for _, history in store.keys.histories() for kv in history)
     assert store.keys.size_bytes == size
 
 
@@ -250,7 +255,7 @@ def test_watches_see_everything_once_in_order_and_whole(
             continue
         mirror(twin, request)
         if store.revision > before:
-            hub.changed(store.changes[-1])
+            hub.changed(next(store.changes_since(store.revision)))
         for choice in pulls:
             pull(list(seen)[choice % len(seen)])
     for watcher, watch in zip(seen, watches, strict=True):
@@ -274,9 +279,11 @@ def test_the_previous_pair_is_told_unless_it_is_compacted() -> None:
     for value in (b"1", b"2", b"3"):
         store.apply(Put(b"k", value))
     store.apply(Compact(3))
-    first, second = store.events_since(3)
-    assert first[0].prev_kv is None
-    assert second[0].prev_kv is not None and second[0].prev_kv.value == b"2"
+    first, second = [
+        store.event(pair, prev_kv=True) for change in store.changes_since(3) for pair in pairs_of(change)
+    ]
+    assert first.prev_kv is None
+    assert second.prev_kv is not None and second.prev_kv.value == b"2"
 
 
 def test_a_deletion_at_the_compacted_revision_can_still_be_watched() -> None:
@@ -284,8 +291,8 @@ def test_a_deletion_at_the_compacted_revision_can_still_be_watched() -> None:
     store.apply(Put(b"k", b""))
     store.apply(DeleteRange(b"k"))
     store.apply(Compact(3))
-    assert [event.type for event in store.events_since(3)[0]] == ["DELETE"]
-    assert not store.keys.histories
+    assert [store.event(pair, True).type for pair in pairs_of(next(store.changes_since(3)))] == ["DELETE"]
+    assert not list(store.keys.histories())
 
 
 def test_nested_transactions_are_decided_before_the_first_change() -> None:
@@ -317,7 +324,7 @@ def test_what_is_refused_leaves_no_trace(request_: Any, error: type[StorageError
         return
     with pytest.raises(error):
         store.apply(request_)
-    assert store.revision == 1 and not store.keys.histories
+    assert store.revision == 1 and not list(store.keys.histories())
 
 
 @given(st.binary(max_size=4), st.binary(max_size=5))
