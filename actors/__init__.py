@@ -6,9 +6,10 @@
 - `actor`: what an actor author writes; `ref`: the only way to an actor
 - `cell`: one actor's life; `incarnation`: what it owns until it restarts; `receiving`: its mailbox loop;
   `handling`: one message in it; `signals`: what the system tells it; `supervision`: after a crash, `group`:
-  of several together
+  of several together, `stopping`: ends in order
 - `routing`: pools of actors behind one name
-- `channels`: bounded streams between actors; `asking`: asks and their answers
+- `channels`: bounded streams between actors; `supervised`: those that outlive their source
+- `asking`: asks and their answers
 - `delivery`: what is seen of messages, and those that are lost; `hosts`: between hosts of one program;
   `host_network`: what may happen there; `sim_hosts`: machines that crash, pause and have wrong clocks;
   `crashes`: what others notice
@@ -54,6 +55,10 @@ from .sim import SimulationDeadlock as SimulationDeadlock
 from .sim import SimulationTooLong as SimulationTooLong
 from .sim import SimWorld as SimWorld
 from .sim import UnscheduledStep as UnscheduledStep
+from .supervised import Feed as Feed
+from .supervised import Restarted as Restarted
+from .supervised import Supervised as Supervised
+from .supervised import asked as asked
 from .supervision import PERMANENT as PERMANENT
 from .supervision import TEMPORARY as TEMPORARY
 from .supervision import TRANSIENT as TRANSIENT

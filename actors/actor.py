@@ -147,12 +147,15 @@ class Context(Generic[P]):
         overflow: OverflowPolicy = Overflow.REJECT,
         urgent: Iterable[type] = (),
         group: Group | None = None,
+        stops_after: Iterable[Ref[Any]] = (),
     ) -> Ref[Q]:
         """Start a child actor; it ends with this one. `host` defaults to this actor's.
 
+        See `ActorSystem.spawn` for the rest.
+
         Raises:
             ActorStopped: this incarnation has begun to end.
-            ValueError: a child of that name is alive, or the name contains a slash.
+            ValueError: as there.
         """
         if self._incarnation.ending:
             raise ActorStopped(self.path)
@@ -166,11 +169,14 @@ class Context(Generic[P]):
             overflow,
             urgent,
             group,
+            stops_after,
         )
 
-    async def stop(self, child: Ref[Any], deadline_seconds: float = 1.0) -> None:
-        """Stop an actor and wait until it has ended: message, then deadline, then cancellation."""
-        await self._system.stop(child, deadline_seconds)
+    async def stop(
+        self, child: Ref[Any], deadline_seconds: float | None = None, *, drain: bool | None = None
+    ) -> None:
+        """Stop an actor and wait until it has ended; see `ActorSystem.stop`."""
+        await self._system.stop(child, deadline_seconds, drain=drain)
 
     def load_of(self, target: Ref[Any]) -> int:
         """Messages that an actor has yet to finish."""

@@ -1,8 +1,9 @@
 """A cell: one actor's life, from its first incarnation to its end.
 
-States: starting -> running -> stopping -> (backing off -> starting ...) -> stopped. The outermost frame
-of the actor's task catches every Exception, tells the watchers, and never raises: what happens next is the
-supervision's decision. A new incarnation begins only after the old one's stop hook has returned.
+States: starting -> running (-> draining) -> stopping -> (backing off -> starting ...) -> stopped. The
+outermost frame of the actor's task catches every Exception, tells the watchers, and never raises: what
+follows is the supervision's decision. A new incarnation begins only after the old one's stop hook has
+returned.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class State(Enum):
 
     STARTING = "starting"
     RUNNING = "running"
+    DRAINING = "draining"
     STOPPING = "stopping"
     BACKING_OFF = "backing off"
     STOPPED = "stopped"
@@ -76,6 +78,10 @@ class Cell:
     watchers = WhenNeeded[dict[str, int]](dict)
     """Path and incarnation of who watches this actor."""
     stop_requested: bool = False
+    draining: bool = False
+    """Ends as soon as it has handled what it has accepted; its mailbox is closed."""
+    stops_after: tuple[str, ...] = ()
+    """Paths of siblings that are to end before this one is stopped, where all are."""
     suspended: bool = False
     """Takes no messages but the system's; outlives restarts."""
     work: Work = field(init=False)
@@ -111,11 +117,16 @@ class Cell:
         displaced = self.mailbox.put(entry)
         self.waiting = self.mailbox.user
         if displaced is not None:
-            self.system._dead_letter(displaced, self.path, "displaced by the overflow policy")
-            if displaced.reply is not None:
-                displaced.reply.fail(MailboxFull(self.mailbox.capacity))
+            self._displaced(displaced)
         if self.waiter is not None:
             self.wake()
+
+    def _displaced(self, envelope: Envelope) -> None:
+        closed = self.mailbox.closed
+        reason = "the actor is stopping" if closed else "displaced by the overflow policy"
+        self.system._dead_letter(envelope, self.path, reason)
+        if envelope.reply is not None:
+            envelope.reply.fail(ActorStopped(self.path) if closed else MailboxFull(self.mailbox.capacity))
 
     def put_back(self, entries: list[Envelope | Told]) -> None:
         """Messages that this actor has taken and not handled come before all that wait."""
@@ -128,6 +139,10 @@ class Cell:
         With `acknowledge`, `reply` is answered once the message was taken in, and fails when the actor ends
         before that.
         """
+        if self.mailbox.closed:
+            self.post(envelope)
+            reply.fail(ActorStopped(self.path))
+            return
         if not self.senders:
             try:
                 self.post(envelope)
@@ -145,6 +160,11 @@ class Cell:
     def _forget_sender(self, reply: Reply) -> None:
         if self.senders is not None:
             self.senders.pop(reply, None)
+
+    def _refuse_senders(self) -> None:
+        waiting, self.senders = self.senders, None
+        for reply in waiting or ():
+            reply.fail(ActorStopped(self.path))
 
     def admit(self) -> None:
         """Take in those who wait for room, the first first, as far as there is room."""
@@ -204,31 +224,59 @@ class Cell:
         """Tell one incarnation that somebody whom it watches has ended."""
         self.post_system(Notice(incarnation, terminated))
 
-    async def stop(self, deadline_seconds: float) -> None:
-        """End for good: message, deadline, cancellation, stop hook; returns when the actor has ended."""
+    async def stop(self, deadline_seconds: float | None = None, drain: bool | None = None) -> None:
+        """End for good: message, deadline, cancellation, stop hook; returns when the actor has ended.
+
+        What is not said is as its supervision says.
+        """
         if self.state is not State.STOPPED:
-            self.request_stop(deadline_seconds)
+            self.request_stop(deadline_seconds, drain)
             await self.ended.wait()
 
-    def request_stop(self, deadline_seconds: float) -> None:
+    def request_stop(self, deadline_seconds: float | None = None, drain: bool | None = None) -> None:
         """Begin to stop, without waiting. The deadline stands even if whoever asked for it gives up."""
+        policy = self.supervision
+        if policy.drains if drain is None else drain:
+            self._begin_drain()
+        else:
+            self._stop_now()
+        seconds = policy.stop_seconds if deadline_seconds is None else deadline_seconds
+        overdue = f"{self.path} stop deadline"
+        self._stop_timers.append(self.system.world.call_later(seconds, self.cancel_stop, overdue))
+
+    def _stop_now(self) -> None:
         self.stop_requested = True
         if self._back_off_scope is not None:
             self._back_off_scope.cancel()
         self.post_system(Stop())
-        self._stop_timers.append(
-            self.system.world.call_later(deadline_seconds, self._cancel, f"{self.path} stop deadline")
-        )
 
-    def leave_with_group(self, deadline_seconds: float) -> None:
+    def _begin_drain(self) -> None:
+        """Take nothing new, and end once what was accepted is handled, in whichever incarnation."""
+        self.draining = True
+        self.mailbox.close()
+        self._refuse_senders()
+        if self.state is State.RUNNING:
+            self._enter(State.DRAINING)
+        if self.waiter is not None:
+            self.wake()
+
+    def cancel_stop(self) -> None:
+        """The time to stop is over: end now."""
+        idle = self.waiter is not None
+        self._stop_now()
+        if self.life is not None and not self.life.ending and not idle:
+            self.system._overdue(self.path)
+            self.life.cancel()
+
+    def leave_with_group(self) -> None:
         """End this incarnation, because another member of the group has crashed."""
         life = self.life
         if life is not None:
             self.request_leave(life.number)
             self._stop_timers = [timer for timer in self._stop_timers if timer.action is not None]
-            self._stop_timers.append(
-                self.system.world.call_later(deadline_seconds, life.cancel, f"{self.path} leave deadline")
-            )
+            seconds = self.supervision.stop_seconds
+            overdue = f"{self.path} leave deadline"
+            self._stop_timers.append(self.system.world.call_later(seconds, life.cancel, overdue))
 
     def request_leave(self, incarnation: int) -> None:
         """End that incarnation after the current message."""
@@ -248,10 +296,6 @@ class Cell:
         """Crash the current incarnation: one of its children did."""
         if self.life is not None:
             self.life.fail(error)
-
-    def _cancel(self) -> None:
-        if self.life is not None:
-            self.life.cancel()
 
     # -- its life
 
@@ -314,7 +358,7 @@ class Cell:
                     life.handlers = type(life.actor).handlers
                     life.actor.context = Context(life)
                     await life.actor.on_start()
-                    self._enter(State.RUNNING)
+                    self._enter(State.DRAINING if self.draining else State.RUNNING)
                     if round is not None and self.round is round:
                         round.started(self)
                         self.round = None
@@ -404,9 +448,7 @@ class Cell:
         for timer in self._stop_timers:
             timer.cancel()
         self.mailbox.close()
-        waiting, self.senders = self.senders, None
-        for reply in waiting or ():
-            reply.fail(ActorStopped(self.path))
+        self._refuse_senders()
         while (message := self.mailbox.get_system()) is not None:
             if isinstance(message, Inspection):
                 message.lose(ActorStopped(self.path))

@@ -1,6 +1,7 @@
 """Groups of actors that restart together: one-for-one, one-for-all, rest-for-one, with one intensity limit.
 
-A crash begins a *round*: the members that it concerns end, the last started first to be told. Once each of
+A crash begins a *round*: the members that it concerns end, the last started first to be told, each within the
+`stop_seconds` of its supervision. Once each of
 them has ended (stop hooks included) and the crashed one has backed off, they start again, each after the one
 before it has started.
 """
@@ -16,9 +17,6 @@ from .world import Event
 
 if TYPE_CHECKING:
     from .cell import Cell
-
-LEAVE_SECONDS = 1.0
-"""How long a member may take to finish its message when another has crashed; then it is cancelled."""
 
 
 class Strategy(Enum):
@@ -80,7 +78,7 @@ class Group:
             other.supersede()
         for cell in reversed(members):
             if cell is not crashed:
-                cell.leave_with_group(LEAVE_SECONDS)
+                cell.leave_with_group()
 
 
 @define(eq=False)

@@ -162,6 +162,13 @@ async def _wait_for_slot(life: Incarnation, handler: Handler, envelope: Envelope
         raise
 
 
+async def calls_ended(life: Incarnation) -> None:
+    """Return once no concurrent handler of the incarnation goes on."""
+    while any(life.running.values()):
+        life.slot_free = life.cell.system.world.event(f"{life.cell.path} handler ended")
+        await life.slot_free.wait()
+
+
 def _lose_cancelled(life: Incarnation, envelope: Envelope, reply: Reply | None) -> None:
     life.cell.system._dead_letter(envelope, life.cell.path, CANCELLED)
     if reply is not None:

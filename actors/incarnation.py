@@ -19,6 +19,7 @@ from .channels import ChannelReader, ChannelWriter
 from .dispatch import Timer
 from .ref import ActorStopped, Ref, StashFull
 from .ref import current_cell as current_cell
+from .stopping import in_stop_order
 from .waiting import Work, current_work
 from .when_needed import WhenNeeded
 from .world import Event
@@ -269,8 +270,8 @@ class Incarnation:
         await self._end_tasks()
         with trio.CancelScope(shield=True):
             # Bounded by the children's own deadlines.
-            for child in reversed(list(self.cell.children.values())):
-                await child.stop(1.0)
+            for child in in_stop_order(self.cell.children):
+                await child.stop()
         for end in [] if self.cell.killed else list(self._channel_ends.values()):
             try:
                 self._close(end)

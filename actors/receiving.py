@@ -11,7 +11,7 @@ from understudy.mailbox import Envelope
 from ._trio import carry_on
 from .actor import Terminated
 from .dispatch import Waiter
-from .handling import CANCELLED, handle, refused_or_raise
+from .handling import CANCELLED, calls_ended, handle, refused_or_raise
 from .ref import LinkedActorFailed
 from .signals import Inspection, Notice, Stop
 
@@ -35,6 +35,10 @@ async def receive(life: Incarnation) -> None:
         return
     while True:
         if not waiting and not mailbox:
+            if cell.draining:
+                await calls_ended(life)
+                cell.stop_requested = True
+                return
             waiter = cell.waiter = Waiter(cell.path)
             outcome = await dispatcher.park_to_lend(waiter, cell.forget_wait)
             left = MESSAGES_A_WAKE

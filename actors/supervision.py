@@ -1,4 +1,4 @@
-"""Supervision policies: what follows when an actor's incarnation ends."""
+"""Supervision policies: what follows when an actor's incarnation ends, and how it is stopped."""
 
 from enum import Enum
 
@@ -18,7 +18,7 @@ class Restart(Enum):
 
 @frozen
 class Supervision:
-    """A restart policy with its intensity limit and back-off."""
+    """A restart policy with its intensity limit and back-off, and the way to stop."""
 
     restart: Restart = Restart.PERMANENT
     restarts_max: int = 5
@@ -27,6 +27,10 @@ class Supervision:
     backoff_initial_seconds: float = 0.05
     """Wait before the first restart; doubles with every crash in the window, with up to 20 % jitter."""
     backoff_max_seconds: float = 5.0
+    stop_seconds: float = 1.0
+    """How long it may go on when it is to stop; then it is cancelled."""
+    drains: bool = False
+    """When it is to stop it first handles what it has accepted, and takes nothing new meanwhile."""
 
     def backoff_seconds(self, crashes: int, jitter: float) -> float:
         """How long to wait after the given number of crashes in the window; `jitter` is in [0, 1)."""

@@ -67,8 +67,8 @@ class AsyncioPortal:
         """
         return await self.run(target.ask, message, timeout_seconds)
 
-    async def stop(self, target: Ref[Any], deadline_seconds: float = 1.0) -> None:
-        """Stop an actor and wait until it has ended."""
+    async def stop(self, target: Ref[Any], deadline_seconds: float | None = None) -> None:
+        """Stop an actor and wait until it has ended; see `ActorSystem.stop`."""
         await self.run(self.system.stop, target, deadline_seconds)
 
     async def run(self, function: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:

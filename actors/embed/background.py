@@ -51,8 +51,8 @@ class ThreadPortal:
         """Start an actor that has no parent; see `ActorSystem.spawn`."""
         return self.call(lambda: self._hosted.system.spawn(factory, name, *arguments, **options))
 
-    def stop(self, target: Ref[Any], deadline_seconds: float = 1.0) -> None:
-        """Stop an actor and wait until it has ended."""
+    def stop(self, target: Ref[Any], deadline_seconds: float | None = None) -> None:
+        """Stop an actor and wait until it has ended; see `ActorSystem.stop`."""
         self.run(self._hosted.system.stop, target, deadline_seconds)
 
     def with_system(self, function: Callable[[ActorSystem], T]) -> T:
