@@ -175,9 +175,10 @@ class Raft(Replicator):
             progress=progress,
             heartbeat_deadline_ms=self.now_ms + options.heartbeat_ms,
             quorum_deadline_ms=self.now_ms + options.election_timeout_max_ms,
-            # There may be one in the log that is not applied: until an entry of the own term is committed
-            # nobody knows (the bug of single-server changes across terms; thesis §4.1).
-            pending_configuration_index=log.last_index,
+            # No configuration may change before an entry of the own term is committed and applied, or two
+            # leaders' changes, one after the other, could have majorities that do not meet (thesis §4.1, and
+            # the correction to it of 2015).
+            pending_configuration_index=log.last_index + 1,
         )
         # §8, thesis §6.4: only an entry of its own term lets a leader learn what is committed.
         self._append("normal", None, 0)

@@ -1,11 +1,9 @@
 """Single rules of Raft that random storms meet too rarely, each with its section or the bug it stands for."""
 
-from random import Random
-
 import pytest
 
+from tests.raftstore.rafts import BOOTSTRAP, elect, entry, member, work
 from understudy.raftstore.confchange import Change, ConfigurationChange
-from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.log import RaftLog
 from understudy.raftstore.messages import (
     AppendReply,
@@ -13,52 +11,10 @@ from understudy.raftstore.messages import (
     Entry,
     HardState,
     Heartbeat,
-    Message,
-    Snapshot,
     VoteReply,
     VoteRequest,
 )
-from understudy.raftstore.options import RaftOptions
-from understudy.raftstore.raft import Raft
-from understudy.raftstore.ready import NotLeading, PersistentState, ProposalRefused, Ready, Role
-
-BOOTSTRAP = Snapshot(0, 0, Configuration(voters=(1, 2, 3)), None)
-
-
-def entry(index: int, term: int) -> Entry:
-    return Entry(index, term, "normal", f"{index}/{term}", 10)
-
-
-def member(
-    number: int = 1,
-    hard_state: HardState | None = None,
-    entries: tuple[Entry, ...] = (),
-    voters: tuple[int, ...] = (1, 2, 3),
-    **options: int | bool,
-) -> Raft:
-    snapshot = Snapshot(0, 0, Configuration(voters=voters), None)
-    state = PersistentState(hard_state or HardState(), snapshot, entries)
-    return Raft(number, state, RaftOptions(**options), Random(0))  # type: ignore[arg-type]
-
-
-def work(raft: Raft) -> list[Message]:
-    """Do everything; returns what is said."""
-    said: list[Message] = []
-    while not (ready := raft.ready()).empty:
-        raft.persisted(ready)
-        said += [*ready.messages, *ready.messages_after_sync]
-        if ready.committed:
-            raft.applied(ready.committed[-1].index)
-    return said
-
-
-def elect(raft: Raft) -> None:
-    raft.campaign()
-    for _ in range(2):
-        pre = raft.role is Role.PRE_CANDIDATE
-        work(raft)
-        raft.step(VoteReply(2, raft.member, raft.term + pre, True, pre))
-    assert raft.role is Role.LEADER
+from understudy.raftstore.ready import NotLeading, ProposalRefused, Ready, Role
 
 
 def test_entries_of_older_terms_commit_only_with_one_of_the_leader_s_own() -> None:

@@ -1,0 +1,53 @@
+"""One member of a Raft group in the hand, for tests of single rules."""
+
+from random import Random
+
+from understudy.raftstore.configuration import Configuration
+from understudy.raftstore.messages import Entry, HardState, Message, Snapshot, VoteReply
+from understudy.raftstore.options import RaftOptions
+from understudy.raftstore.raft import Raft
+from understudy.raftstore.ready import PersistentState, Role
+
+BOOTSTRAP = Snapshot(0, 0, Configuration(voters=(1, 2, 3)), None)
+
+
+def entry(index: int, term: int) -> Entry:
+    return Entry(index, term, "normal", f"{index}/{term}", 10)
+
+
+def member(
+    number: int = 1,
+    hard_state: HardState | None = None,
+    entries: tuple[Entry, ...] = (),
+    voters: tuple[int, ...] = (1, 2, 3),
+    seed: int = 0,
+    **options: float | bool,
+) -> Raft:
+    """A member that finds this on its disk, after a snapshot at index 0."""
+    snapshot = Snapshot(0, 0, Configuration(voters=voters), None)
+    state = PersistentState(hard_state or HardState(), snapshot, entries)
+    return Raft(number, state, RaftOptions(**options), Random(seed))  # type: ignore[arg-type]
+
+
+def work(raft: Raft) -> list[Message]:
+    """Do everything; returns what is said."""
+    said: list[Message] = []
+    while not (ready := raft.ready()).empty:
+        raft.persisted(ready)
+        said += [*ready.messages, *ready.messages_after_sync]
+        if ready.committed:
+            for committed in ready.committed:
+                if committed.kind == "configuration":
+                    raft.apply_configuration(committed)
+            raft.applied(ready.committed[-1].index)
+    return said
+
+
+def elect(raft: Raft) -> None:
+    """Let it become leader, with the vote of member 2."""
+    raft.campaign()
+    for _ in range(2):
+        pre = raft.role is Role.PRE_CANDIDATE
+        work(raft)
+        raft.step(VoteReply(2, raft.member, raft.term + pre, True, pre))
+    assert raft.role is Role.LEADER
