@@ -1,0 +1,131 @@
+"""What a browser, a probe or Prometheus asks on the client port: /health, /version and /metrics.
+
+etcd serves them beside gRPC on the same port; one request a connection is enough for them.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import httptools
+import orjson
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from .service import EtcdService
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""What an HTTP/2 client says first."""
+HEAD_BYTES_MAX: Final = 16 * 1024
+_REASONS: Final = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    503: "Service Unavailable",
+}
+
+
+@frozen
+class Http1Request:
+    method: str
+    path: str
+    """Empty when it is no HTTP at all."""
+
+
+class Http1Reader:
+    """Reads one request, without I/O."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._complete = False
+        self._size = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+
+    def feed(self, data: bytes) -> Http1Request | None:
+        """The request, once all of it is here; with an empty path when it is none."""
+        self._size += len(data)
+        if self._size > HEAD_BYTES_MAX:
+            return Http1Request("", "")
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._complete = True
+        except httptools.HttpParserError:
+            return Http1Request("", "")
+        if not self._complete:
+            return None
+        path = self._url.split(b"?")[0].decode("latin-1")
+        return Http1Request(self._parser.get_method().decode("ascii"), path)
+
+
+async def answer(service: "EtcdService", request: Http1Request) -> bytes:
+    """The answer to a request, whole."""
+    if not request.path:
+        return _http(400, "text/plain", b"this port speaks gRPC over HTTP/2, and a little HTTP/1.1\n")
+    if request.method not in ("GET", "HEAD"):
+        return _http(405, "text/plain", b"Method Not Allowed\n")
+    match request.path:
+        case "/health":
+            healthy = await service.look()
+            body = {"health": "true" if healthy else "false", "reason": "" if healthy else "RAFT NO LEADER"}
+            response = _http(200 if healthy else 503, "application/json", orjson.dumps(body))
+        case "/version":
+            response = _http(200, "application/json", orjson.dumps(await _version(service)))
+        case "/metrics":
+            response = _http(200, "text/plain; version=0.0.4", await _metrics(service))
+        case _:
+            response = _http(404, "text/plain", b"404 page not found\n")
+    return response if request.method == "GET" else response.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+
+def _http(status: int, content_type: str, body: bytes) -> bytes:
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {content_type}\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def _version(service: "EtcdService") -> dict[str, str]:
+    if service.status is None:
+        await service.look()
+    version = service.status.version if service.status is not None else "not_decided"
+    cluster = ".".join([*version.split(".")[:2], "0"]) if "." in version else version
+    return {"etcdserver": version, "etcdcluster": cluster}
+
+
+async def _metrics(service: "EtcdService") -> bytes:
+    """The figures of etcd's that dashboards begin with, in Prometheus' text format."""
+    await service.look()
+    status: Any = service.status
+    if status is None:
+        return b""
+    figures: list[tuple[str, str, float, str]] = [
+        ("etcd_server_has_leader", "gauge", float(bool(status.leader)), "Whether there is a leader."),
+        (
+            "etcd_server_is_leader",
+            "gauge",
+            float(status.leader == status.member),
+            "Whether the member that answers leads.",
+        ),
+        ("etcd_server_proposals_committed_total", "gauge", status.commit_index, "Entries committed."),
+        ("etcd_server_proposals_applied_total", "gauge", status.applied_index, "Entries applied."),
+        ("etcd_mvcc_db_total_size_in_bytes", "gauge", status.size_bytes, "Keys and values of all revisions."),
+        ("etcd_debugging_mvcc_current_revision", "gauge", status.revision, "Revision of the store."),
+        (
+            "etcd_debugging_mvcc_compact_revision",
+            "gauge",
+            status.compact_revision,
+            "Revision up to which the past is forgotten.",
+        ),
+    ]
+    lines = [
+        f"# HELP {name} {what}\n# TYPE {name} {kind}\n{name} {value:.17g}\n"
+        for name, kind, value, what in figures
+    ]
+    return "".join(lines).encode()

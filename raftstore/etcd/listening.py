@@ -1,0 +1,168 @@
+"""The sockets on which clients are served: a real adapter.
+
+They are bound before anything starts, so that an address in use is its user's error.
+"""
+
+import errno
+import socket
+import ssl
+from typing import Final
+from urllib.parse import urlsplit
+
+import trio
+from attrs import define, frozen
+
+BACKLOG: Final = 1024
+KEEPALIVE_SECONDS: Final = 15
+"""A peer that vanished without a word is noticed by TCP itself."""
+
+
+class EtcdStartError(Exception):
+    """The server cannot start as it is asked to."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message} ({hint})" if hint else message)
+        self.message = message
+        self.hint = hint
+
+
+@frozen
+class Url:
+    """Where to listen or connect."""
+
+    scheme: str
+    """http or https."""
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def parse_url(text: str, what: str) -> Url:
+    """`http[s]://HOST:PORT`; `what` names the flag in errors.
+
+    Raises:
+        EtcdStartError: it is not that.
+    """
+    hint = "for example http://127.0.0.1:2379"
+    try:
+        parts = urlsplit(text.strip())
+        port = parts.port
+    except ValueError as error:
+        raise EtcdStartError(f"{what}: {text!r} is no URL: {error}", hint) from None
+    if parts.scheme not in ("http", "https"):
+        raise EtcdStartError(f"{what}: {text!r} must begin with http:// or https://", hint)
+    if not parts.hostname or port is None or parts.path not in ("", "/") or parts.query:
+        raise EtcdStartError(f"{what}: {text!r} must be a scheme, a host and a port, and no more", hint)
+    return Url(parts.scheme, parts.hostname, port)
+
+
+@define(eq=False)
+class Bound:
+    """A listening socket, and TLS for what it accepts."""
+
+    url: Url
+    tls: ssl.SSLContext | None
+    _socket: socket.socket
+
+    async def accept(self) -> socket.socket:
+        """The next connection. Raises OSError."""
+        while True:
+            try:
+                accepted = self._socket.accept()[0]
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+            else:
+                prepare(accepted)
+                return accepted
+
+    def close(self) -> None:
+        """Stop listening; harmless when done already."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+
+def prepare(connected: socket.socket) -> None:
+    """Set what a connection of ours has."""
+    connected.setblocking(False)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+        if hasattr(socket, option):
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), KEEPALIVE_SECONDS)
+
+
+async def bind(url: Url, tls: ssl.SSLContext | None, what: str) -> Bound:
+    """Listen at a URL; port 0 picks a free one, and `Bound.url` says which.
+
+    Raises:
+        EtcdStartError: the address is unknown, in use or not permitted, or https without a certificate.
+    """
+    if url.scheme == "https" and tls is None:
+        raise EtcdStartError(
+            f"{what}: {url} needs a certificate", "give --cert-file and --key-file, or write http://"
+        )
+    try:
+        found = await trio.socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise EtcdStartError(f"{what}: {url.host!r} is no known host or address") from None
+    family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise _explained(what, url, error) from error
+    port = listener.getsockname()[1]
+    return Bound(Url(url.scheme, url.host, port), tls if url.scheme == "https" else None, listener)
+
+
+def _explained(what: str, url: Url, error: OSError) -> EtcdStartError:
+    if error.errno == errno.EADDRINUSE:
+        return EtcdStartError(
+            f"{what}: {url} is in use already", "end the other server or choose another port"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return EtcdStartError(f"{what}: binding to {url} is not permitted", "choose a port above 1023")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return EtcdStartError(f"{what}: this machine has no address {url.host}")
+    return EtcdStartError(f"{what}: cannot bind to {url}: {error.strerror or error}")
+
+
+def server_tls(
+    cert_file: str, key_file: str, trusted_ca_file: str = "", *, client_cert_auth: bool = False
+) -> ssl.SSLContext:
+    """TLS as a server from PEM files, offering HTTP/2 and HTTP/1.1.
+
+    Raises:
+        EtcdStartError: a file is missing, unreadable or no certificate or key.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    _load(lambda: context.load_cert_chain(cert_file, key_file), f"{cert_file}, {key_file}")
+    if trusted_ca_file:
+        _load(lambda: context.load_verify_locations(trusted_ca_file), trusted_ca_file)
+    if client_cert_auth:
+        if not trusted_ca_file:
+            raise EtcdStartError("--client-cert-auth needs to know whom to trust", "give --trusted-ca-file")
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _load(load: object, files: str) -> None:
+    assert callable(load)
+    try:
+        load()
+    except OSError as error:
+        # ssl.SSLError is an OSError too.
+        reason = error.strerror or str(error)
+        raise EtcdStartError(f"cannot use {files}: {reason}", "PEM files are needed") from error

@@ -1,0 +1,306 @@
+"""The wire front: every connection on the client port, gRPC over HTTP/2 or plain HTTP/1.1.
+
+A real adapter: with `listening` it alone touches the server's sockets. One task reads a connection, one
+writes it, and each call has one; whatever calls have to say while the writer works goes out in one piece.
+"""
+
+import errno
+import logging
+import socket
+import ssl
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+import trio
+from attrs import define, field
+
+from understudy.actors import Actor, Ref
+from understudy.raftstore.storage import Storage
+
+from .calls import Call
+from .connection import (
+    CallAborted,
+    CallBegan,
+    ClientFinished,
+    ConnectionEnded,
+    Happening,
+    MessageCame,
+    ServerConnection,
+)
+from .grpc import Code, RpcError, parse_timeout
+from .http1 import PREFACE, Http1Reader, answer
+from .listening import Bound
+from .schema import METHODS, Method
+from .service import EtcdService, ServiceOptions
+
+log = logging.getLogger("understudy.raftstore.etcd")
+
+READ_BYTES: Final = 64 * 1024
+STREAM_WAITING_BYTES_MAX: Final = 1 << 20
+"""A call that has so much waiting for its client's window waits too."""
+HANDSHAKE_SECONDS: Final = 10.0
+MESSAGE_OVERHEAD_BYTES: Final = 512 * 1024
+"""etcd reads messages of its request limit and so much more."""
+GOODBYE_SECONDS: Final = 1.0
+_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+
+
+class EtcdServing:
+    """Protocol of the front; it takes no messages of its own."""
+
+
+class EtcdFront(Actor[EtcdServing]):
+    """Serves the etcd v3 API of a store on listening sockets."""
+
+    def __init__(self, store: Ref[Storage], bound: Sequence[Bound], options: ServiceOptions) -> None:
+        self.store = store
+        self.bound = bound
+        self.options = options
+
+    async def on_start(self) -> None:
+        self.service = EtcdService(self.world, self.store, self.context.channel, self.options)
+        self.context.start_soon(self.service.run, name=f"{self.context.path} who leads")
+        for bound in self.bound:
+            self.context.start_soon(self._listen, bound, name=f"{self.context.path} {bound.url}")
+
+    async def _listen(self, bound: Bound) -> None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                try:
+                    accepted = await bound.accept()
+                except OSError as error:
+                    if error.errno in _OUT_OF_RESOURCES:
+                        log.warning("cannot accept a connection: %s", error.strerror)
+                        await self.world.sleep(0.1)
+                    continue
+                nursery.start_soon(self._serve, accepted, bound.tls)
+
+    async def _serve(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Serve a connection. Never raises: a broken one is its own matter."""
+        stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+        common_name = ""
+        try:
+            if tls is not None:
+                secured = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+                stream = secured
+                with trio.fail_after(HANDSHAKE_SECONDS):
+                    await secured.do_handshake()
+                common_name = _common_name(secured.getpeercert())
+            data = bytes(await stream.receive_some(READ_BYTES))
+            while data and len(data) < len(PREFACE) and PREFACE.startswith(data):
+                data += bytes(await stream.receive_some(READ_BYTES))
+            if data.startswith(PREFACE):
+                await Connection(self.service, stream, common_name).serve(data)
+            elif data:
+                await self._serve_http1(stream, data)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as ended:
+            log.debug("connection ended: %r", ended)
+        except* Exception:
+            log.exception("a connection failed")
+        finally:
+            with trio.move_on_after(0):
+                await stream.aclose()
+
+    async def _serve_http1(self, stream: trio.abc.Stream, data: bytes) -> None:
+        reader = Http1Reader()
+        request = reader.feed(data)
+        with trio.move_on_after(HANDSHAKE_SECONDS):
+            while request is None:
+                data = await stream.receive_some(READ_BYTES)
+                if not data:
+                    return
+                request = reader.feed(data)
+            await stream.send_all(await answer(self.service, request))
+
+
+def _common_name(certificate: Any) -> str:
+    """The common name of a client's certificate, empty without one."""
+    if certificate:
+        for part in certificate.get("subject", ()):
+            for name, value in part:
+                if name == "commonName":
+                    return str(value)
+    return ""
+
+
+@define(eq=False)
+class ServerCall(Call):
+    connection: "Connection"
+    number: int
+    method: Method
+    metadata: Mapping[str, str]
+    common_name: str
+    scope: trio.CancelScope
+    requests: deque[MessageCame] = field(factory=deque)
+    finished: bool = False
+    """The client sends no more."""
+    waits: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
+
+    async def receive(self) -> Any:
+        while not self.requests:
+            if self.finished:
+                return None
+            await self.waits.park()
+        came = self.requests.popleft()
+        self.connection.protocol.taken(self.number, came.taken_bytes)
+        try:
+            return self.method.request.FromString(came.payload)
+        except Exception as error:
+            # protobuf's DecodeError has no public name of its own.
+            raise RpcError(Code.INTERNAL, f"grpc: error unmarshalling request: {error}") from error
+
+    async def send(self, response: Any) -> None:
+        connection = self.connection
+        waiting_bytes = connection.protocol.send(self.number, response.SerializeToString())
+        connection.say()
+        while waiting_bytes > STREAM_WAITING_BYTES_MAX:
+            await connection.windows.park()
+            waiting_bytes = connection.protocol.waiting_bytes(self.number)
+
+
+@define(eq=False)
+class Connection:
+    """One client's HTTP/2 connection."""
+
+    service: EtcdService
+    stream: trio.abc.Stream
+    common_name: str
+    protocol: ServerConnection = field(init=False)
+    windows: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
+    """Calls that wait for the client's windows."""
+    _calls: dict[int, ServerCall] = field(factory=dict)
+    _something: trio.Event = field(factory=trio.Event)
+    """There is something to write."""
+    _nursery: trio.Nursery = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        limit = self.service.options.max_request_bytes + MESSAGE_OVERHEAD_BYTES
+        self.protocol = ServerConnection(limit)
+
+    async def serve(self, data: bytes) -> None:
+        """Serve until either side is done; `data` was read already."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._write)
+            try:
+                while data:
+                    for happening in self.protocol.receive(data):
+                        self._take(happening)
+                    self.say()
+                    if self.windows:
+                        self.windows.unpark_all()
+                    if self.protocol.ended:
+                        break
+                    data = bytes(await self.stream.receive_some(READ_BYTES))
+            finally:
+                nursery.cancel_scope.cancel()
+                with trio.move_on_after(GOODBYE_SECONDS) as goodbye:
+                    goodbye.shield = True
+                    await self._say_goodbye()
+
+    async def _say_goodbye(self) -> None:
+        self.protocol.close()
+        try:
+            await self.stream.send_all(self.protocol.take_output())
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            log.debug("a client left before the goodbye")
+
+    def say(self) -> None:
+        """Have the writer look."""
+        self._something.set()
+
+    async def _write(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something = trio.Event()
+            if data := self.protocol.take_output():
+                await self.stream.send_all(data)
+
+    def _take(self, happening: Happening) -> None:
+        match happening:
+            case MessageCame():
+                call = self._calls.get(happening.stream)
+                if call is not None:
+                    call.requests.append(happening)
+                    call.waits.unpark_all()
+                else:
+                    self.protocol.taken(happening.stream, happening.taken_bytes)
+            case CallBegan():
+                self._begin(happening)
+            case ClientFinished():
+                call = self._calls.get(happening.stream)
+                if call is not None:
+                    call.finished = True
+                    call.waits.unpark_all()
+            case CallAborted():
+                call = self._calls.get(happening.stream)
+                if call is not None:
+                    call.scope.cancel()
+            case ConnectionEnded():
+                pass
+
+    def _begin(self, began: CallBegan) -> None:
+        headers = began.headers
+        if headers.get(":method") != "POST":
+            self.protocol.reject(began.stream, 405)
+            return
+        if not headers.get("content-type", "").startswith("application/grpc"):
+            self.protocol.reject(began.stream, 415)
+            return
+        path = headers.get(":path", "")
+        method = METHODS.get(path)
+        if method is None:
+            self.protocol.finish(began.stream, RpcError(Code.UNIMPLEMENTED, _unknown(path)))
+            return
+        scope = trio.CancelScope()
+        if "grpc-timeout" in headers:
+            try:
+                scope.deadline = trio.current_time() + parse_timeout(headers["grpc-timeout"])
+            except RpcError as error:
+                self.protocol.finish(began.stream, error)
+                return
+        call = ServerCall(self, began.stream, method, headers, self.common_name, scope)
+        self._calls[began.stream] = call
+        self._nursery.start_soon(partial(self._run, call), name=path)
+
+    async def _run(self, call: ServerCall) -> None:
+        failure: RpcError | None = None
+        try:
+            with call.scope:
+                try:
+                    await self.service.serve(call)
+                except RpcError as error:
+                    failure = error
+                except BaseExceptionGroup as group:
+                    failure = _first_rpc_error(group)
+                    if failure is None:
+                        raise
+        except Exception:
+            log.exception("%s failed", call.method.path)
+            failure = RpcError(Code.INTERNAL, "the server failed; its log says why")
+        if call.scope.cancelled_caught:
+            failure = RpcError(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+        del self._calls[call.number]
+        # What came and was not taken still counts against the connection's window.
+        for came in call.requests:
+            self.protocol.taken(call.number, came.taken_bytes)
+        self.protocol.finish(call.number, failure)
+        self.say()
+
+
+def _first_rpc_error(group: BaseExceptionGroup[BaseException]) -> RpcError | None:
+    """Several tasks of a call failed at once: the first of them with a status."""
+    matching = group.subgroup(RpcError)
+    inner: BaseException | None = matching
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    return inner if isinstance(inner, RpcError) else None
+
+
+def _unknown(path: str) -> str:
+    service, _, method = path.strip("/").partition("/")
+    if any(known.startswith(f"/{service}/") for known in METHODS):
+        return f"unknown method {method} for service {service}"
+    return f"unknown service {service}"

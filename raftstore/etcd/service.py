@@ -1,0 +1,210 @@
+"""The etcd v3 services over any `Storage`, on decoded messages: no sockets, no gRPC.
+
+`EtcdService.serve` takes one call (`calls.Call`) from its first message to its end. Which method does what is
+a table; each group of methods has a module: `reading and writing` here, `watching`, `leasing`,
+`maintaining`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from attrs import define, field, frozen
+
+from understudy.actors import (
+    ActorFailed,
+    ActorStopped,
+    AskTimeout,
+    ChannelReader,
+    ChannelWriter,
+    Event,
+    Ref,
+    World,
+)
+from understudy.mailbox import MailboxFull, Refusal, Request
+from understudy.raftstore.storage import Compact, Status, StatusReply, Storage, StorageError
+
+from . import errors
+from .calls import Call
+from .errors import rpc_error
+from .grpc import Code, RpcError
+from .schema import METHODS, messages
+from .translation import (
+    delete_from,
+    delete_to,
+    put_from,
+    put_to,
+    range_from,
+    range_to,
+    txn_from,
+    txn_to,
+)
+
+Handler = Callable[[Any, Call], Awaitable[Any]]
+"""Answers one request."""
+StreamHandler = Callable[[Call], Awaitable[None]]
+"""Serves a call with streams to its end."""
+
+
+@frozen
+class ServiceOptions:
+    """What the service adds to the store."""
+
+    cluster_id: int = 1
+    name: str = "default"
+    ask_seconds: float = 6.0
+    """Above what the store itself takes before it says that it is unavailable."""
+    look_seconds: float = 0.5
+    """How often the service looks who leads."""
+    look_again_seconds: float = 0.05
+    """How often while nobody does."""
+    leaderless_seconds: float = 3.0
+    """Streams that ask for a leader end when there was none for so long."""
+    progress_seconds: float = 600.0
+    """A watch that asks for it hears after so long without events how far it is: etcd's ten minutes."""
+    max_request_bytes: int = 1_572_864
+    """A watch answer is split above it where the client allows."""
+
+
+@define(eq=False)
+class EtcdService:
+    """`open_channel(label, capacity)` makes a channel whose reading end belongs to the caller's actor."""
+
+    world: World
+    store: Ref[Storage]
+    open_channel: Callable[[str, int], tuple[ChannelWriter[Any], ChannelReader[Any]]]
+    options: ServiceOptions = field(factory=ServiceOptions)
+    status: StatusReply | None = None
+    """What the store last said of itself."""
+    _unary: dict[str, Handler] = field(factory=dict)
+    _streams: dict[str, StreamHandler] = field(factory=dict)
+    _leader_lost: Event = field(init=False)
+    """Set while there is no leader, made anew when there is one."""
+
+    def __attrs_post_init__(self) -> None:
+        from .leasing import Leasing
+        from .maintaining import Maintaining
+        from .watching import serve_watch
+
+        leasing, maintaining = Leasing(self), Maintaining(self)
+        kv: dict[str, Handler] = {
+            "Range": self._range,
+            "Put": self._put,
+            "DeleteRange": self._delete_range,
+            "Txn": self._txn,
+            "Compact": self._compact,
+        }
+        self._unary = {f"/etcdserverpb.KV/{name}": handler for name, handler in kv.items()}
+        self._unary |= leasing.unary | maintaining.unary
+        self._streams = {
+            "/etcdserverpb.Watch/Watch": lambda call: serve_watch(self, call),
+            **leasing.streams,
+            **maintaining.streams,
+        }
+        assert {*self._unary, *self._streams} <= {*METHODS}, sorted({*self._unary, *self._streams})
+        self._leader_lost = self.world.event("no leader")
+
+    # ---------------------------------------------------------------- calls
+
+    async def serve(self, call: Call) -> None:
+        """Serve a call to its end. Raises RpcError: the status that it ends with."""
+        if call.metadata.get("hasleader") == "true" and self._leader_lost.is_set():
+            raise RpcError(*errors.NO_LEADER)
+        path = call.method.path
+        handler = self._unary.get(path)
+        try:
+            if handler is not None:
+                request = await call.receive()
+                if request is None:
+                    raise RpcError(Code.INTERNAL, "the call has no request")
+                await call.send(await handler(request, call))
+                return
+            stream = self._streams.get(path)
+            if stream is None:
+                raise RpcError(Code.UNIMPLEMENTED, f"method {call.method.name} is not implemented")
+            if call.metadata.get("hasleader") == "true":
+                await self._while_led(stream, call)
+            else:
+                await stream(call)
+        except StorageError as refusal:
+            raise rpc_error(refusal) from refusal
+
+    async def _while_led(self, stream: StreamHandler, call: Call) -> None:
+        async with self.world.nursery() as nursery:
+
+            async def end_without_leader() -> None:
+                await self._leader_lost.wait()
+                raise RpcError(*errors.NO_LEADER)
+
+            nursery.start_soon(end_without_leader)
+            await stream(call)
+            nursery.cancel()
+
+    async def ask(self, request: Request[Storage, Any]) -> Any:
+        """Ask the store. Raises RpcError."""
+        try:
+            return await self.store.ask(request, self.options.ask_seconds)
+        except (AskTimeout, ActorFailed) as error:
+            raise RpcError(*errors.TIMED_OUT) from error
+        except ActorStopped as error:
+            raise RpcError(*errors.STOPPED) from error
+        except MailboxFull as error:
+            raise RpcError(*errors.TOO_MANY_REQUESTS) from error
+        except Refusal as refusal:
+            raise rpc_error(refusal) from refusal
+
+    def header(self, revision: int) -> Any:
+        """The header of an answer at a revision."""
+        status = self.status
+        return messages.ResponseHeader(
+            cluster_id=self.options.cluster_id,
+            member_id=status.member if status else 0,
+            revision=revision,
+            raft_term=status.term if status else 0,
+        )
+
+    # ---------------------------------------------------------------- who leads
+
+    async def run(self) -> None:
+        """Keep looking who leads, until cancelled."""
+        led = self.world.monotonic()
+        while True:
+            if await self.look():
+                led = self.world.monotonic()
+                if self._leader_lost.is_set():
+                    self._leader_lost = self.world.event("no leader")
+            elif self.world.monotonic() - led >= self.options.leaderless_seconds:
+                self._leader_lost.set()
+            led_now = self.status is not None and self.status.leader
+            await self.world.sleep(
+                self.options.look_seconds if led_now else self.options.look_again_seconds, "who leads"
+            )
+
+    async def look(self) -> bool:
+        """Ask the store how it is; returns whether it has a leader."""
+        try:
+            self.status = await self.ask(Status())
+        except RpcError:
+            return False
+        return bool(self.status.leader)
+
+    # ---------------------------------------------------------------- reading and writing
+
+    async def _range(self, request: Any, call: Call) -> Any:
+        reply = await self.ask(range_from(request))
+        return range_to(reply, self.header(reply.revision))
+
+    async def _put(self, request: Any, call: Call) -> Any:
+        reply = await self.ask(put_from(request))
+        return put_to(reply, self.header(reply.revision))
+
+    async def _delete_range(self, request: Any, call: Call) -> Any:
+        reply = await self.ask(delete_from(request))
+        return delete_to(reply, self.header(reply.revision))
+
+    async def _txn(self, request: Any, call: Call) -> Any:
+        reply = await self.ask(txn_from(request))
+        return txn_to(reply, self.header(reply.revision))
+
+    async def _compact(self, request: Any, call: Call) -> Any:
+        reply = await self.ask(Compact(request.revision))
+        return messages.CompactionResponse(header=self.header(reply.revision))
