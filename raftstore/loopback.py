@@ -151,8 +151,8 @@ class Loopback:
         self._check_sent(ready.messages_after_sync, node)
         self.network.extend(ready.messages_after_sync)
         if ready.snapshot is not None:
-            assert isinstance(ready.snapshot.data, tuple), ready.snapshot
-            node.applied = list(ready.snapshot.data)
+            assert isinstance(ready.snapshot.data, tuple | None), ready.snapshot
+            node.applied = list(ready.snapshot.data or ())
             raft.applied(ready.snapshot.index)
             self._check_state(ready.snapshot.index, node)
         for entry in ready.committed:
