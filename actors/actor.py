@@ -14,6 +14,7 @@ from .channels import ChannelReader, ChannelWriter
 from .disk import Disk
 from .group import Group
 from .ref import ActorStopped, Ref
+from .registry import Key, Registry
 from .supervision import PERMANENT, Supervision
 from .world import World
 
@@ -193,6 +194,34 @@ class Context(Generic[P]):
     def unwatch(self, target: Ref[Any]) -> None:
         """Undo `watch`."""
         self._incarnation.unwatch(target)
+
+    @property
+    def registry(self) -> Registry:
+        """Who can be found by what they are for, as far as this actor's host knows."""
+        return self._system._registries.at(self.host)
+
+    def register(self, key: Key[P]) -> None:
+        """Let this actor be found under the key, through restarts, until it has ended for good.
+
+        A host that crashes forgets it: an actor that shall be found again calls this in `on_start`.
+        """
+        self._incarnation.register(key)
+
+    def unregister(self, key: Key[P]) -> None:
+        """Undo `register`."""
+        self._incarnation.unregister(key)
+
+    def subscribe(self, key: Key[Any]) -> None:
+        """Get a `Listing` of who is registered under the key, at once and after every change.
+
+        One that has to wait behind other messages tells what is so when its turn comes, and several changes
+        until then are told as one. The subscription ends with this incarnation.
+        """
+        self._incarnation.subscribe(key)
+
+    def unsubscribe(self, key: Key[Any]) -> None:
+        """Undo `subscribe`."""
+        self._incarnation.unsubscribe(key)
 
     def link(self, target: Ref[Any]) -> None:
         """Crash when the target's present incarnation crashes, and the other way round.

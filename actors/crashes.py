@@ -71,6 +71,7 @@ class Crashes:
             if cell.host == host:
                 self._leave_watchers(cell)
                 cell.kill()
+        self.system._registries.host_crashed(host)
 
     def _leave_watchers(self, cell: Cell) -> None:
         """Watchers on other hosts hear of the crash when their session with its host breaks."""
@@ -108,3 +109,4 @@ class Crashes:
                         watcher.notify(incarnation, notice)
         for hear in self._at_break.pop(pair, ()):
             hear(why)
+        self.system._registries.session_broke(one, other)

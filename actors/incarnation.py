@@ -19,6 +19,7 @@ from .channels import ChannelReader, ChannelWriter
 from .dispatch import Timer
 from .ref import ActorStopped, Ref, StashFull
 from .ref import current_cell as current_cell
+from .registry import ToldSubscription
 from .stopping import in_stop_order
 from .waiting import Work, current_work
 from .when_needed import WhenNeeded
@@ -27,6 +28,7 @@ from .world import Event
 if TYPE_CHECKING:
     from .actor import Actor, Handler
     from .cell import Cell
+    from .registry import Key
 
 log = logging.getLogger("understudy.actors")
 
@@ -53,6 +55,7 @@ class Incarnation:
     _tasks_ended: Event | None = field(default=None, init=False)
     _timers = WhenNeeded[dict[str, Timer]](dict)
     _channel_ends = WhenNeeded[dict[int, ChannelReader[Any] | ChannelWriter[Any]]](dict)
+    _subscriptions = WhenNeeded["dict[str, ToldSubscription]"](dict)
     _links = WhenNeeded[dict[str, None]](dict)
     handlers: dict[type, Handler] = field(factory=dict, init=False)
     """Those of the behaviour in force."""
@@ -226,6 +229,31 @@ class Incarnation:
         """Whether the actor asked to be told of that one's ends."""
         return path in self._watched
 
+    # -- the registry
+
+    def register(self, key: Key[Any]) -> None:
+        """Let its actor be found under the key."""
+        if not self.ending:
+            self.cell.system._registries.register(self.cell, key)
+
+    def unregister(self, key: Key[Any]) -> None:
+        """Undo `register`."""
+        if not self.ending:
+            self.cell.system._registries.unregister(self.cell, key)
+
+    def subscribe(self, key: Key[Any]) -> None:
+        """Hear who is registered under the key, for as long as this incarnation lives."""
+        if not self.ending and str(key) not in self._subscriptions:
+            registry = self.cell.system._registries.at(self.cell.host)
+            subscription = self._subscriptions[str(key)] = ToldSubscription(self, registry, key)
+            subscription.begin()
+
+    def unsubscribe(self, key: Key[Any]) -> None:
+        """Undo `subscribe`."""
+        subscription = self._subscriptions.pop(str(key), None)
+        if subscription is not None:
+            subscription.end()
+
     # -- its behaviour
 
     def become(self, behaviour: str) -> None:
@@ -267,6 +295,8 @@ class Incarnation:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        for subscription in self._subscriptions.values():
+            subscription.end()
         await self._end_tasks()
         with trio.CancelScope(shield=True):
             # Bounded by the children's own deadlines.

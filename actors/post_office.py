@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .cell import Cell
     from .channels import Core
     from .crashes import Crashes
+    from .registries import Registries
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -45,6 +46,7 @@ class PostOffice:
 
     _links: Links
     _crashes: Crashes
+    _registries: Registries
 
     def __init__(self, world: World) -> None:
         self.world = world

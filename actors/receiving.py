@@ -13,7 +13,7 @@ from .actor import Terminated
 from .dispatch import Waiter
 from .handling import CANCELLED, calls_ended, handle, refused_or_raise
 from .ref import LinkedActorFailed
-from .signals import Inspection, Notice, Stop
+from .signals import Inspection, ListingChanged, Notice, Stop
 
 if TYPE_CHECKING:
     from .incarnation import Incarnation
@@ -89,7 +89,7 @@ async def receive(life: Incarnation) -> None:
             await handle(life, message)
         elif message is None:
             continue
-        elif isinstance(message, Notice):
+        elif isinstance(message, Notice | ListingChanged):
             await _hear(life, message)
         elif isinstance(message, Inspection):
             _inspect(life, message)
@@ -99,15 +99,20 @@ async def receive(life: Incarnation) -> None:
             return
 
 
-async def _hear(life: Incarnation, notice: Notice) -> None:
-    """Somebody whom an incarnation watches has ended."""
-    terminated = notice.terminated
-    if notice.incarnation == life.number:
-        linked = life.is_linked(terminated.path)
-        if linked and terminated.reason is not None:
-            raise LinkedActorFailed(f"{terminated.path}: {terminated.reason}")
-        if Terminated in life.handlers and (not linked or life.is_watched(terminated.path)):
-            await handle(life, Envelope(terminated, terminated.path))
+async def _hear(life: Incarnation, news: Notice | ListingChanged) -> None:
+    """Somebody whom an incarnation watches has ended, or a listing that it subscribed to has changed."""
+    if news.incarnation != life.number:
+        return
+    if isinstance(news, ListingChanged):
+        if not news.subscription.ended:
+            await handle(life, Envelope(news.subscription.take(), ""))
+        return
+    terminated = news.terminated
+    linked = life.is_linked(terminated.path)
+    if linked and terminated.reason is not None:
+        raise LinkedActorFailed(f"{terminated.path}: {terminated.reason}")
+    if Terminated in life.handlers and (not linked or life.is_watched(terminated.path)):
+        await handle(life, Envelope(terminated, terminated.path))
 
 
 def _inspect(life: Incarnation, inspection: Inspection) -> None:
@@ -121,18 +126,18 @@ def _inspect(life: Incarnation, inspection: Inspection) -> None:
 async def _stay_suspended(life: Incarnation) -> bool:
     """Serve only inspections until resumed; returns whether the incarnation is to end instead."""
     cell = life.cell
-    notices: list[Notice] = []
+    news: list[Notice | ListingChanged] = []
     while cell.suspended:
         message = cell.mailbox.get_system()
         if message is None:
             waiter = cell.waiter = Waiter(f"{cell.path} suspended")
             await cell.system.world.dispatcher.park(waiter, cell.forget_wait)
-        elif isinstance(message, Notice):
-            notices.append(message)
+        elif isinstance(message, Notice | ListingChanged):
+            news.append(message)
         elif isinstance(message, Inspection):
             _inspect(life, message)
         elif isinstance(message, Stop) or message.incarnation == life.number:
             return True
-    for notice in notices:
-        await _hear(life, notice)
+    for item in news:
+        await _hear(life, item)
     return False

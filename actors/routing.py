@@ -1,6 +1,7 @@
 """Pools: several actors behind one name; each message goes to one of them.
 
-A pool is part of its owner: the members are the owner's children, each with a bounded mailbox of its own.
+The members of a pool are its owner's children (`spawn_pool`), or whoever is registered under a key
+(`registered_pool`), and then they come and go.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from attrs import define, field
 from understudy.mailbox import Message, Request
 
 from .ref import ASK_TIMEOUT_SECONDS, Ref
+from .registry import Key, NotRegistered
 
 if TYPE_CHECKING:
     from .actor import Actor, Context
@@ -37,12 +39,36 @@ class Routing(Enum):
     """The one with the fewest messages waiting or being handled; among equals the first."""
 
 
+Choose = Callable[[Any], Ref[P]]
+"""From a message to the member that gets it."""
+
+
 @define(eq=False)
 class Pool(Generic[P]):
-    """Members and how one of them is chosen. See `spawn_pool`."""
+    """Members and how one of them is chosen. See `spawn_pool` and `registered_pool`."""
 
-    members: tuple[Ref[P], ...]
-    route: Callable[[Any], Ref[P]]
+    _find: Callable[[], tuple[Ref[P], ...]]
+    """The members of this moment."""
+    _chooser: Callable[[tuple[Ref[P], ...]], Choose[P]]
+    _members: tuple[Ref[P], ...] = field(default=(), init=False)
+    """Those that `_choose` knows."""
+    _choose: Choose[P] | None = field(default=None, init=False)
+
+    @property
+    def members(self) -> tuple[Ref[P], ...]:
+        """Who may get a message now."""
+        return self._find()
+
+    def route(self, message: Any) -> Ref[P]:
+        """The member that gets the message.
+
+        Raises:
+            NotRegistered: there is none at present.
+        """
+        members = self._find()
+        if self._choose is None or members is not self._members:
+            self._members, self._choose = members, self._chooser(members)
+        return self._choose(message)
 
     def tell(self, message: Message[P]) -> None:
         """See `Ref.tell`: the chosen member's mailbox decides."""
@@ -97,11 +123,39 @@ def spawn_pool(
     if size < 1:
         raise ValueError(f"a pool has at least one member, not {size}")
     members = tuple(context.spawn(factory, f"{name}-{number}", **options) for number in range(size))
-    if routing is Routing.ROUND_ROBIN:
-        turns = cycle(members)
-        return Pool(members, lambda _: next(turns))
-    if routing is Routing.LEAST_LOADED:
-        return Pool(members, lambda _: min(members, key=context.load_of))
-    assert not isinstance(routing, Routing), routing
-    ring, key_of = HashRing(members), routing
-    return Pool(members, lambda message: ring.member(key_of(message)))
+    return Pool(lambda: members, _chooser(context, routing))
+
+
+def registered_pool(
+    context: Context[Any], key: Key[P], routing: Routing | Callable[[Any], str] = Routing.ROUND_ROBIN
+) -> Pool[P]:
+    """A pool of whoever is registered under a key, as far as the actor's host knows; see `spawn_pool`.
+
+    Its methods raise `NotRegistered` as long as there is nobody.
+    """
+    chooser = _chooser(context, routing)
+
+    def some(members: tuple[Ref[P], ...]) -> Choose[P]:
+        if not members:
+            raise NotRegistered(str(key))
+        return chooser(members)
+
+    return Pool(lambda: context.registry.find_all(key), some)
+
+
+def _chooser(
+    context: Context[Any], routing: Routing | Callable[[Any], str]
+) -> Callable[[tuple[Ref[Any], ...]], Choose[Any]]:
+    """How members are made into a choice of one of them."""
+
+    def chooser(members: tuple[Ref[Any], ...]) -> Choose[Any]:
+        if routing is Routing.ROUND_ROBIN:
+            turns = cycle(members)
+            return lambda _: next(turns)
+        if routing is Routing.LEAST_LOADED:
+            return lambda _: min(members, key=context.load_of)
+        assert not isinstance(routing, Routing), routing
+        ring, key_of = HashRing(members), routing
+        return lambda message: ring.member(key_of(message))
+
+    return chooser

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from attrs import define, frozen
 
-from .actor import Terminated
-
 if TYPE_CHECKING:
+    from .actor import Terminated
     from .incarnation import Incarnation
+    from .registry import ToldSubscription
 
 
 @frozen
@@ -31,6 +31,14 @@ class Notice:
 
     incarnation: int
     terminated: Terminated
+
+
+@frozen
+class ListingChanged:
+    """An incarnation has subscribed to a key of the registry, and has yet to be told the newest listing."""
+
+    incarnation: int
+    subscription: ToldSubscription
 
 
 @define(eq=False)

@@ -39,6 +39,8 @@ from .incarnation import current_cell
 from .post_office import PostOffice
 from .probe import Probe
 from .ref import Ref
+from .registries import Registries
+from .registry import Registry
 from .stopping import in_stop_order, listed
 from .supervision import PERMANENT, Supervision
 from .world import Event, World, only_leaf
@@ -72,6 +74,7 @@ class ActorSystem(PostOffice):
         self._channel_numbers = count(1)
         self._links = Links(self)
         self._crashes = Crashes(self)
+        self._registries = Registries(self)
         self._nursery: trio.Nursery | None = None
         self._body = trio.CancelScope()
         self._error: Exception | None = None
@@ -235,6 +238,11 @@ class ActorSystem(PostOffice):
         self._start(cell.run, path)
         return Ref(path, self)
 
+    @property
+    def registry(self) -> Registry:
+        """Who can be found by what they are for, from outside: as far as the host `local` knows."""
+        return self._registries.at(LOCAL)
+
     def ref(self, path: str) -> Ref[Any]:
         """A ref to whatever actor is, or will be, at that path."""
         return Ref(path, self)
@@ -289,6 +297,7 @@ class ActorSystem(PostOffice):
         if self.world.network is not None:
             self._crashes.placed[cell.path] = cell.host
         del self._cells[cell.path]
+        self._registries.ended(cell)
         del (cell.parent.children if cell.parent else self._roots)[cell.path]
 
     def _escalate(self, parent: Cell | None, error: Exception) -> None:
