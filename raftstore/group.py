@@ -12,6 +12,7 @@ from typing import Any
 from attrs import define, evolve
 
 from understudy.actors import (
+    TRANSIENT,
     Actor,
     ActorFailed,
     ActorStopped,
@@ -31,6 +32,7 @@ from understudy.raftstore.memberlog import MemberLog, VolatileLog
 from understudy.raftstore.membership import (
     LeaderNews,
     LocateLeader,
+    MemberGaveUp,
     Membership,
     Outcomes,
     ServeWatch,
@@ -67,6 +69,7 @@ from understudy.raftstore.storage import (
     WatchOpened,
 )
 from understudy.raftstore.transaction import check_shape
+from understudy.raftstore.wal.logs import DiskLogs
 
 MAILBOX_CAPACITY = 65_536
 """Of members and router: what they are sent is bounded by the requests under way and by the inflight
@@ -97,15 +100,20 @@ class Pending:
 
 
 class Group(Actor[Storage]):
-    def __init__(self, logs: Sequence[MemberLog], hosts: Sequence[str] | None, options: GroupOptions) -> None:
+    def __init__(
+        self, logs: Sequence[MemberLog] | DiskLogs, hosts: Sequence[str] | None, options: GroupOptions
+    ) -> None:
         """`logs` are the members' disks, in order of their ids from 1; `hosts` where each of them lives."""
-        self.logs = logs
+        self._disk_logs = logs if isinstance(logs, DiskLogs) else None
+        self.logs: Sequence[MemberLog] = [] if isinstance(logs, DiskLogs) else logs
         self.hosts = hosts
         self.options = options
         self.leader = 0
         self.term = 0
         self._members: dict[int, Ref[Membership]] = {}
         self._running: dict[int, bool] = {}
+        self._gave_up: dict[int, str] = {}
+        """Why members stopped by themselves."""
         self._pending: dict[int, Pending] = {}
         """By number, ascending."""
         self._outbox: dict[int, list[Pending]] = {}
@@ -118,6 +126,9 @@ class Group(Actor[Storage]):
     async def on_start(self) -> None:
         self._session = self.world.rng(f"session {self.context.path}").getrandbits(62) | 1
         self._flush = self.world.signal(f"{self.context.path} outbox")
+        if self._disk_logs is not None:
+            hosts = self.hosts or [self.context.host] * self.options.members
+            self.logs = self._disk_logs.logs(self.world, hosts)
         for member in range(1, len(self.logs) + 1):
             self._start(member)
         self.context.start_soon(self._send)
@@ -131,11 +142,13 @@ class Group(Actor[Storage]):
         ref = self.context.spawn(
             factory,
             f"member-{member}",
+            TRANSIENT,
             host=self.hosts[member - 1] if self.hosts is not None else None,
             capacity=MAILBOX_CAPACITY,
         )
         self._members[member] = ref
         self._running[member] = True
+        self._gave_up.pop(member, None)
         self.context.watch(ref)
 
     # ---------------------------------------------------------------- requests
@@ -189,6 +202,7 @@ class Group(Actor[Storage]):
         reason = f"no answer within {self.options.request_timeout_seconds:g} s"
         if 2 * running <= len(self._members):
             reason = f"{running} of {len(self._members)} members run, which is no majority"
+            reason += "".join(f"; member {member}: {why}" for member, why in sorted(self._gave_up.items()))
         elif not self.leader:
             reason = f"no leader within {self.options.request_timeout_seconds:g} s"
         return Unavailable(reason, maybe_applied=pending.submitted and is_write(pending.request))
@@ -312,6 +326,10 @@ class Group(Actor[Storage]):
             if pending.answer is None and (pending.member in (0, member) or final):
                 self._route(pending)
 
+    @handles(MemberGaveUp)
+    def on_member_gave_up(self, news: MemberGaveUp) -> None:
+        self._gave_up[news.member] = news.reason
+
     @handles(StopMember, concurrent=True)
     async def on_stop_member(self, request: StopMember) -> None:
         await self.context.stop(self._members[request.member])
@@ -389,13 +407,18 @@ class Group(Actor[Storage]):
 
 
 def raft_group(
-    options: GroupOptions | None = None, hosts: Sequence[str] | None = None
+    options: GroupOptions | None = None,
+    hosts: Sequence[str] | None = None,
+    disk_logs: DiskLogs | None = None,
 ) -> Callable[[], Actor[Storage]]:
-    """A factory for a group whose members keep their logs in memory, for as long as the factory is kept.
+    """A factory for a group whose members keep their logs on disks; or, without any, in memory for as long as
+    the factory is kept.
 
     Spawn it as `spawn(raft_group(), "etcd")`; the members are its children `member-1`, `member-2`, ...
     """
     options = options or GroupOptions()
+    if disk_logs is not None:
+        return lambda: Group(disk_logs, hosts, options)
     members = range(1, options.members + 1)
     bootstrap = PersistentState.bootstrap(members)
     logs: list[MemberLog] = [VolatileLog.holding(bootstrap) for _ in members]

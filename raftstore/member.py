@@ -7,6 +7,7 @@ others.
 """
 
 import logging
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from understudy.raftstore.memberlog import MemberLog
 from understudy.raftstore.membership import (
     HandOver,
     LeaderNews,
+    MemberGaveUp,
     Membership,
     Outcome,
     Outcomes,
@@ -52,6 +54,7 @@ from understudy.raftstore.storage import (
     Unavailable,
     WatchOpened,
 )
+from understudy.raftstore.wal.errors import StoreFolderError
 
 log = logging.getLogger("understudy.raftstore")
 
@@ -101,20 +104,41 @@ class Member(Actor[Membership]):
         self._outcomes: dict[tuple[Ref[Storage], int], list[Outcome]] = {}
         self._known_leader = (0, 0)
         self._armed_s = float("inf")
-        self._driving = False
-        """The driver is about to do what the core wants, and will look again."""
         self._taken: Ready | None = None
         """Taken out of the core by a handler, for the driver to do."""
+        self._unsynced: deque[Ready] = deque()
+        """Taken by the driver, and not durable yet, in order."""
+        self._compacting = False
+        self._gave_up = False
 
     async def on_start(self) -> None:
+        try:
+            persistent = await self.disk.open()
+        except StoreFolderError as error:
+            self._give_up(error)
+            return
         self._work = self.world.signal(f"{self.context.path} work")
         random = self.world.rng(f"raft {self.context.path}")
-        persistent = self.disk.load()
         self.raft = Raft(self.member, persistent, self.options.raft, random, self._now_ms())
         self.machine.restore(_unpacked(persistent.snapshot.data))
         self._feeds = Feeds(self.context, self.machine)
+        self._to_write = self.world.signal(f"{self.context.path} log")
         self.context.start_soon(self._drive)
+        self.context.start_soon(self._persist)
         self._work.set()
+
+    async def on_stop(self) -> None:
+        await self.disk.close()
+
+    def _give_up(self, error: StoreFolderError) -> None:
+        """Stop, for good: from here on nothing can be made durable, so that nothing may be acknowledged."""
+        self._gave_up = True
+        log.error("member %d stops: %s", self.member, error)
+        try:
+            self.router.tell(MemberGaveUp(self.member, str(error)))
+        except MailboxFull:
+            log.warning("member %d: the router's mailbox is full", self.member)
+        self.context.stop_self()
 
     def _now_ms(self) -> float:
         return self.world.monotonic() * 1000.0
@@ -123,10 +147,12 @@ class Member(Actor[Membership]):
 
     @handles(Packet)
     def on_packet(self, packet: Packet) -> None:
+        if self._gave_up:
+            return
         self.raft.advance_clock(self._now_ms())
         for message in packet.messages:
             self.raft.step(message)
-        if self._driving or self._taken is not None or not _only_heartbeats(packet):
+        if self._unsynced or self._taken is not None or not _only_heartbeats(packet):
             self._work.set()
             return
         # All that an idle group does: not worth a turn of the driver's.
@@ -141,6 +167,8 @@ class Member(Actor[Membership]):
 
     @handles(Submit)
     def on_submit(self, submit: Submit) -> None:
+        if self._gave_up:
+            return
         self.raft.advance_clock(self._now_ms())
         linearizable: list[Waiting] = []
         for submission in submit.submissions:
@@ -184,6 +212,8 @@ class Member(Actor[Membership]):
 
     @handles(HandOver)
     def on_hand_over(self, request: HandOver) -> None:
+        if self._gave_up:
+            return
         self.raft.advance_clock(self._now_ms())
         try:
             self.raft.transfer_leadership(request.to)
@@ -193,8 +223,8 @@ class Member(Actor[Membership]):
 
     @handles(ServeWatch)
     def on_serve_watch(self, request: ServeWatch) -> WatchOpened:
-        if self.raft.leadership is None:
-            raise NotLeader(self.raft.leader)
+        if self._gave_up or self.raft.leadership is None:
+            raise NotLeader(0 if self._gave_up else self.raft.leader)
         return self._feeds.open(request.watch, request.to)
 
     # ---------------------------------------------------------------- the driver
@@ -204,10 +234,8 @@ class Member(Actor[Membership]):
             await self._work.wait()
             self.raft.tick(self._now_ms())
             self._end_leases()
-            self._driving = True
             while not (ready := self._take()).empty:
-                await self._do(ready)
-            self._driving = False
+                self._do(ready)
             self._follow_leader()
             self._send_outcomes()
             self._arm_timer()
@@ -216,25 +244,53 @@ class Member(Actor[Membership]):
         taken, self._taken = self._taken, None
         return taken if taken is not None else self.raft.ready()
 
-    async def _do(self, ready: Ready) -> None:
+    def _do(self, ready: Ready) -> None:
         self._send(ready.messages)
-        if ready.hard_state is not None or ready.entries or ready.snapshot is not None:
-            await self.disk.write(ready)
-            self.raft.persisted(ready)
-        self._send(ready.messages_after_sync)
+        if self._unsynced or not self.disk.store(ready):
+            # While the disk is busy the core goes on: heartbeats do not wait for it, and what comes
+            # meanwhile is written together. What depends on it goes out in order.
+            if ready.durable or ready.messages_after_sync:
+                self._unsynced.append(ready)
+                self._to_write.set()
+        else:
+            self._synced(ready)
+        # What is committed is durable at a majority, whether or not it is so here.
         if ready.snapshot is not None:
             self._restore(ready.snapshot)
         for entry in ready.committed:
             self._apply(entry)
         if ready.committed:
             self.raft.applied(ready.committed[-1].index)
-            await self._compact()
+            self._compact()
         for token in ready.lost_reads:
             for waiting in self._reads.pop(token, ()):
                 self._answer(waiting, Answer(refusal=NotLeader(self.raft.leader)))
         for state in ready.reads:
             self._indexed_reads.append((state.index, self._reads.pop(state.token)))
         self._answer_reads()
+
+    def _synced(self, ready: Ready) -> None:
+        self.raft.persisted(ready)
+        self._send(ready.messages_after_sync)
+
+    async def _persist(self) -> None:
+        """Write what is to be durable: all that came while the last write took, with one sync."""
+        while True:
+            await self._to_write.wait()
+            while self._unsynced:
+                batch = tuple(self._unsynced)
+                if self.disk.store(batch[0]):
+                    batch = batch[:1]
+                else:
+                    try:
+                        await self.disk.write(batch)
+                    except StoreFolderError as error:
+                        self._give_up(error)
+                        return
+                for ready in batch:
+                    assert self._unsynced.popleft() is ready
+                    self._synced(ready)
+                self._work.set()
 
     def _send(self, messages: tuple[RaftMessage, ...]) -> None:
         packets: dict[int, list[RaftMessage]] = {}
@@ -292,19 +348,32 @@ class Member(Actor[Membership]):
             # Whether it was done is in the snapshot: the router asks again, and its session tells.
             self._answer(self._proposals.pop(index), Answer(refusal=NotLeader(self.raft.leader)))
 
-    async def _compact(self) -> None:
+    def _compact(self) -> None:
         raft = self.raft
+        if self._compacting:
+            return
         covered = raft.log.applied_index - raft.log.snapshot.index
         # A snapshot costs time in proportion to the keys: let as many entries go by.
         if covered < max(self.options.snapshot_entries, len(self.machine.store.keys)):
             return
         index = raft.log.applied_index
         term = raft.log.term_at(index)
-        if term is None:
-            return  # The leader's own snapshot came meanwhile, and is about to be restored.
+        if term is None or index > raft.log.stable_index:
+            return  # The leader's own snapshot came meanwhile, or the own disk lags behind the others'.
         snapshot = Snapshot(index, term, raft.configuration, self.machine.snapshot())
-        await self.disk.compact(snapshot)
-        raft.compact(snapshot, self.options.keep_entries)
+        self._compacting = True
+        self.context.start_soon(self._write_snapshot, snapshot)
+
+    async def _write_snapshot(self, snapshot: Snapshot) -> None:
+        """Beside everything else: a large state takes its time."""
+        try:
+            await self.disk.compact(snapshot)
+        except StoreFolderError as error:
+            self._give_up(error)
+            return
+        if snapshot.index > self.raft.log.snapshot.index:
+            self.raft.compact(snapshot, self.options.keep_entries)
+        self._compacting = False
 
     def _answer_reads(self) -> None:
         applied = self.raft.log.applied_index

@@ -1,5 +1,6 @@
 """What a member makes durable, behind an interface: it outlives the member, whose restart begins from it."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from attrs import define, field
@@ -9,16 +10,29 @@ from understudy.raftstore.ready import PersistentState, Ready
 
 
 class MemberLog(Protocol):
-    """A member's disk."""
+    """A member's disk.
 
-    def load(self) -> PersistentState:
-        """Everything that was made durable."""
+    `open` first; what else it raises are `StoreFolderError`s, after which nothing may be acknowledged and
+    nothing written until it is opened again. `write` is called once at a time, and so is `compact`, which may
+    go on beside it.
+    """
 
-    async def write(self, ready: Ready) -> None:
-        """Make snapshot, entries and hard state durable, together; returns when they are (figure 2)."""
+    async def open(self) -> PersistentState:
+        """Everything that was made durable. Whoever had it open before has it no more."""
+
+    def store(self, ready: Ready) -> bool:
+        """Take a `Ready` in if nothing in it has to be durable before it is acted upon, or if that takes no
+        time; False: it is to be written."""
+
+    async def write(self, readies: Sequence[Ready]) -> None:
+        """Make snapshots, entries and hard states durable, in order; returns when they are (figure 2)."""
 
     async def compact(self, snapshot: Snapshot) -> None:
-        """Make a snapshot of the own state durable, then forget the entries that it covers."""
+        """Make a snapshot of the own state durable, then forget the entries that it covers. Its entry is
+        durable."""
+
+    async def close(self) -> None:
+        """Let others open it."""
 
 
 @define
@@ -34,16 +48,24 @@ class VolatileLog:
     def holding(cls, state: PersistentState) -> "VolatileLog":
         return cls(state.hard_state, state.snapshot, list(state.entries))
 
+    async def open(self) -> PersistentState:
+        return self.load()
+
     def load(self) -> PersistentState:
+        """`open`, at once."""
         return PersistentState(self.hard_state, self.snapshot, tuple(self.entries))
 
-    async def write(self, ready: Ready) -> None:
-        self.store(ready)
+    async def write(self, readies: Sequence[Ready]) -> None:
+        for ready in readies:
+            self.store(ready)
 
     async def compact(self, snapshot: Snapshot) -> None:
         self.forget(snapshot)
 
-    def store(self, ready: Ready) -> None:
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def store(self, ready: Ready) -> bool:
         """`write`, at once."""
         if ready.snapshot is not None:
             assert ready.snapshot.index > self.snapshot.index, (ready.snapshot.index, self.snapshot.index)
@@ -56,9 +78,11 @@ class VolatileLog:
         if ready.hard_state is not None:
             assert ready.hard_state.term >= self.hard_state.term, (ready.hard_state, self.hard_state)
             self.hard_state = ready.hard_state
+        return True
 
     def forget(self, snapshot: Snapshot) -> None:
         """`compact`, at once."""
-        assert snapshot.index >= self.snapshot.index, (snapshot.index, self.snapshot.index)
+        if snapshot.index <= self.snapshot.index:
+            return  # A leader's snapshot came meanwhile.
         del self.entries[: snapshot.index - self.snapshot.index]
         self.snapshot = snapshot

@@ -74,6 +74,15 @@ class LeaderNews(Message[Storage]):
     """0 for nobody."""
 
 
+@message("raft.member-gave-up")
+@frozen
+class MemberGaveUp(Message[Storage]):
+    """A member's disk or folder cannot be used: it stops, and is not started again by itself."""
+
+    member: int
+    reason: str
+
+
 @message("raft.serve-watch")
 @frozen
 class ServeWatch(Request[Membership, WatchOpened]):

@@ -8,7 +8,9 @@ The driver's part, for each `Ready`, in this order:
 4. restore `snapshot` if there is one, then apply `committed` in order, passing configuration entries to
 `apply_configuration`, and call `applied(index)`.
 
-Messages may come in between these steps; the next `Ready` may not be taken before they are done.
+Messages may come in between these steps. The next `Ready` may be taken, and its messages sent, before the
+last one is durable, so long as each is made durable, and step 3 done for it, in order. Step 4 need not wait
+for step 2: what is committed is durable at a majority.
 
 Nothing here blocks, reads a clock or draws from a random source that was not passed in. Sections ("§") are
 those of the Raft paper (extended version) and of Ongaro's thesis ("thesis §").

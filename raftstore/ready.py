@@ -63,6 +63,11 @@ class Ready:
         return self.only_messages and not (self.messages or self.messages_after_sync)
 
     @property
+    def durable(self) -> bool:
+        """Something is to be made durable."""
+        return bool(self.hard_state or self.entries or self.snapshot)
+
+    @property
     def only_messages(self) -> bool:
         """Nothing is to be made durable, applied or answered."""
         return not (

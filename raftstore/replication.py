@@ -20,10 +20,13 @@ from understudy.raftstore.messages import (
     HeartbeatReply,
     Message,
     ReadIndexReply,
+    ReadIndexRequest,
     ReadToken,
     Snapshot,
     SnapshotRequest,
     TimeoutNow,
+    VoteReply,
+    VoteRequest,
 )
 from understudy.raftstore.options import RaftOptions
 from understudy.raftstore.progress import Progress, ProgressState
@@ -230,10 +233,22 @@ class Replicator:
                 self._send(Heartbeat(self.member, member, self.term, commit_index, leadership.reads.round))
 
     def _send(self, message: Message) -> None:
-        """A leader of a durable term says nothing that its disk could make a lie; everybody else waits for
-        it.
+        """A leader of a durable term says nothing that its disk could make a lie (thesis §10.2.1); nor does
+        anybody with what promises nothing about his log. The rest waits for the disk: a slow one must not
+        keep a leader from hearing that he is followed.
         """
-        if self.role is Role.LEADER and self._persisted_term == self.term:
+        if self._persisted_term == self.term and (self.role is Role.LEADER or _promises_nothing(message)):
             self._messages.append(message)
         else:
             self._messages_after_sync.append(message)
+
+
+def _promises_nothing(message: Message) -> bool:
+    """Whether a message is true in its term, whatever becomes of the sender's log and vote."""
+    match message:
+        case HeartbeatReply() | ReadIndexRequest():
+            return True
+        case VoteRequest() | VoteReply():
+            return message.pre
+        case _:
+            return False

@@ -1,0 +1,46 @@
+"""The logs of a whole group on disks."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final
+
+from attrs import field, frozen
+
+from understudy.actors import World
+from understudy.actors.disk import Disk
+from understudy.raftstore.ready import PersistentState
+from understudy.raftstore.wal.disklog import DiskLog
+from understudy.raftstore.wal.folder import Identity, inside
+from understudy.raftstore.wal.segments import LogOptions
+
+DEFAULT_TOKEN: Final = "understudy"
+
+
+def cluster_id(token: str) -> int:
+    """The id of the cluster with that token: members of clusters with other tokens refuse its folders."""
+    return int.from_bytes(sha256(f"understudy raft cluster {token}".encode()).digest()[:8]) >> 1
+
+
+@frozen
+class DiskLogs:
+    """Where the members of a group keep their logs: each in the folder `FOLDER/member-N`."""
+
+    folder: str = "etcd"
+    """On the disk; empty for its root."""
+    disk: Disk | None = None
+    """The disk of all members; None: each member's host's own."""
+    token: str = DEFAULT_TOKEN
+    """Names the cluster, as etcd's `--initial-cluster-token` does."""
+    options: LogOptions = field(factory=LogOptions)
+
+    def log(self, world: World, host: str, member: int, bootstrap: PersistentState) -> DiskLog:
+        """The log of one member; it is opened by the member."""
+        disk = self.disk if self.disk is not None else world.disk(host)
+        owner = Identity(cluster_id(self.token), member)
+        return DiskLog(disk, inside(self.folder, f"member-{member}"), owner, bootstrap, self.options)
+
+    def logs(self, world: World, hosts: Sequence[str]) -> list[DiskLog]:
+        """The logs of a group's first members, from 1 on, each on its host."""
+        members = range(1, len(hosts) + 1)
+        bootstrap = PersistentState.bootstrap(members)
+        return [self.log(world, host, member, bootstrap) for member, host in zip(members, hosts, strict=True)]

@@ -1,0 +1,152 @@
+"""From the segments of a folder, in order, to the log that they hold. Sans I/O."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import define, field, frozen
+
+from understudy.raftstore.messages import Entry, HardState
+from understudy.raftstore.wal.batches import Batch, BatchError, decode_batch
+from understudy.raftstore.wal.errors import Damaged, FolderRefused
+from understudy.raftstore.wal.folder import Identity
+from understudy.raftstore.wal.frames import Frame, HeaderError, Scan, SegmentHeader, scan
+
+ADVICE: Final = (
+    "Nothing was changed. Remove this member from its group and add it again with an empty folder; or, if "
+    "the other members are lost too, `understudy store repair DIR` cuts the log before the damage and says "
+    "what is lost by it"
+)
+
+
+@frozen
+class SegmentFacts:
+    """What is known of a segment that was read."""
+
+    number: int
+    last_index: int
+    """The highest index of any entry that is in it or was before it in the log."""
+
+
+@define
+class Replay:
+    """The log as the segments read so far tell it."""
+
+    identity: Identity | None
+    """Whose log it must be; None: anybody's."""
+    keep_after: int = 0
+    """Entries up to this index are not decoded: a snapshot covers them."""
+    hard_state: HardState = field(factory=HardState)
+    base: tuple[int, int] = (0, 0)
+    """(index, term) where the log begins."""
+    terms: list[int] = field(factory=list)
+    """Of every entry after the base."""
+    entries: list[Entry] = field(factory=list)
+    """Those after `keep_after`, or after the base if that is later."""
+    segments: list[SegmentFacts] = field(factory=list)
+    last: Scan | None = None
+    """The segment read last."""
+
+    @property
+    def last_index(self) -> int:
+        return self.base[0] + len(self.terms)
+
+    @property
+    def last_term(self) -> int:
+        return self.terms[-1] if self.terms else self.base[1]
+
+    def term_at(self, index: int) -> int | None:
+        """The term of an entry, or of the base; None where the log does not reach."""
+        if index == self.base[0]:
+            return self.base[1]
+        offset = index - self.base[0] - 1
+        return self.terms[offset] if 0 <= offset < len(self.terms) else None
+
+    def segment(self, path: str, number: int, data: bytes, newest: bool) -> Scan:
+        """Take in the next segment. In the newest one a torn end is right, and is in the answer.
+
+        Raises:
+            Damaged: something is not as it was written, or a segment before this one is missing.
+            FolderRefused: it is another member's.
+        """
+        try:
+            found = scan(data)
+        except HeaderError as error:
+            raise Damaged(path, str(error), ADVICE) from error
+        header = found.header
+        self._check_place(path, number, header)
+        highest = max(self.last_index, self.segments[-1].last_index if self.segments else 0)
+        for frame in found.frames:
+            highest = max(highest, self._frame(path, frame))
+        self.segments.append(SegmentFacts(number, highest))
+        self.last = found
+        flaw = found.flaw
+        if flaw is not None and not (newest and flaw.torn):
+            raise Damaged(path, flaw.what, ADVICE, flaw.offset)
+        return found
+
+    def _check_place(self, path: str, number: int, header: SegmentHeader) -> None:
+        owner = Identity(header.cluster, header.member)
+        if self.identity is not None and owner != self.identity:
+            raise FolderRefused(
+                path, f"the segment belongs to {owner}, the folder to {self.identity}", ADVICE
+            )
+        if header.number != number:
+            raise Damaged(path, f"the segment is number {header.number}, its name says {number}", ADVICE)
+        if self.last is None:
+            self.hard_state = header.hard_state
+            self.base = (header.base_index, header.base_term)
+            return
+        before = self.last.header.number
+        if number != before + 1:
+            raise Damaged(path, f"segments {before + 1} to {number - 1} are missing before it", ADVICE)
+        joint = (self.last.next_sequence, self.last.checksum, self.last_index, self.last_term)
+        if joint != (header.first_sequence, header.previous, header.base_index, header.base_term):
+            raise Damaged(
+                path,
+                f"it goes on after batch {header.first_sequence - 1} and entry {header.base_index}, "
+                f"the one before ends at batch {self.last.next_sequence - 1} and entry {self.last_index}",
+                ADVICE,
+            )
+
+    def _frame(self, path: str, frame: Frame) -> int:
+        """Take in a batch; returns its highest index, 0 if it has no entries."""
+        try:
+            batch, places = decode_batch(frame.body, self.keep_after)
+        except BatchError as error:
+            raise Damaged(path, f"batch {frame.sequence}: {error}", ADVICE, frame.offset) from error
+        refusal = self._why_not(batch, places)
+        if refusal:
+            raise Damaged(path, f"batch {frame.sequence}: {refusal}", ADVICE, frame.offset)
+        self.hard_state = batch.hard_state
+        if batch.replaced[0]:
+            self.base, self.terms, self.entries = batch.replaced, [], []
+        if places:
+            self._append(places, batch.entries)
+        if self.hard_state.commit_index > self.last_index:
+            what = f"commit index {self.hard_state.commit_index}, where the log ends at {self.last_index}"
+            raise Damaged(path, f"batch {frame.sequence}: {what}", ADVICE, frame.offset)
+        return max(batch.replaced[0], places[-1][0] if places else 0)
+
+    def _append(self, places: Sequence[tuple[int, int]], entries: Sequence[Entry]) -> None:
+        first = places[0][0]
+        del self.terms[first - self.base[0] - 1 :]
+        self.terms.extend(term for _, term in places)
+        while self.entries and self.entries[-1].index >= first:
+            self.entries.pop()
+        self.entries.extend(entries)
+
+    def _why_not(self, batch: Batch, places: Sequence[tuple[int, int]]) -> str:
+        """Why a batch cannot follow what was read; empty when it can. All are broken invariants of Raft."""
+        state, old = batch.hard_state, self.hard_state
+        if state.term < old.term:
+            return f"term {state.term} after term {old.term}"
+        if state.commit_index < old.commit_index:
+            return f"commit index {state.commit_index} after {old.commit_index}"
+        base, end = (batch.replaced[0],) * 2 if batch.replaced[0] else (self.base[0], self.last_index)
+        if places:
+            first = places[0][0]
+            if not base < first <= end + 1:
+                return f"entry {first} where the log has {base + 1} to {end}"
+            if [index for index, _ in places] != list(range(first, first + len(places))):
+                return f"entries {first} to {places[-1][0]} with gaps"
+        return ""
