@@ -164,6 +164,20 @@ ACTIONS = {
     "transfer": 1,
 }
 
+LEASE_ACTIONS = {
+    "deliver in order": 200,
+    "process": 150,
+    "time": 15,
+    "propose": 20,
+    "read": 40,
+    "cut": 2,
+    "heal": 1,
+    "transfer": 1,
+    "crash": 1,
+    "start": 20,
+}
+"""Long cuts in good weather: a leader keeps its lease for as long as it can."""
+
 STEPS = st.lists(st.tuples(st.sampled_from(sorted(ACTIONS)), st.integers(0, 10_000)), max_size=150)
 
 
@@ -178,9 +192,18 @@ def test_raft_is_safe_and_lives_on(size: int, steps: list[tuple[str, int]]) -> N
     weather.heal()
 
 
-def storm(seed: int, steps: int, weights: dict[str, int], size: int, options: RaftOptions) -> Weather:
+def storm(
+    seed: int,
+    steps: int,
+    weights: dict[str, int],
+    size: int,
+    options: RaftOptions,
+    clock_rates: tuple[float, ...] = (),
+) -> Weather:
     random = Random(seed)
     weather = Weather(Loopback(tuple(range(1, size + 1)), random, options))
+    for node, rate in zip(weather.group.nodes.values(), clock_rates, strict=False):
+        node.clock_rate = rate
     actions, chances = list(weights), list(weights.values())
     for number, action in enumerate(random.choices(actions, chances, k=steps)):
         weather.act(action, random.randrange(10_000))
@@ -201,6 +224,22 @@ def test_long_storms(seed: int) -> None:
 def test_long_storms_without_pre_vote_and_check_quorum(seed: int) -> None:
     options = RaftOptions(pre_vote=False, check_quorum=False, max_append_bytes=30, max_inflight_messages=3)
     storm(seed, 3_000, ACTIONS, 3, options)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_long_storms_with_lease_reads_and_clocks_within_their_bound(seed: int) -> None:
+    """No read is stale while no clock goes more than twice as fast as another."""
+    options = RaftOptions(lease_read_clock_drift=2.0, max_append_bytes=30, max_inflight_messages=3)
+    weather = storm(seed, 5_000, LEASE_ACTIONS, 3, options, clock_rates=(0.7, 1.0, 1.39))
+    assert len(weather.group.leaders) > 1
+
+
+def test_lease_reads_are_stale_beyond_the_bound() -> None:
+    """The storm above can tell: with clocks that break the bound, it finds a stale read."""
+    options = RaftOptions(lease_read_clock_drift=1.0, max_append_bytes=30, max_inflight_messages=3)
+    with pytest.raises(AssertionError, match="reads at"):
+        for seed in range(60):
+            storm(seed, 5_000, LEASE_ACTIONS, 3, options, clock_rates=(0.35, 1.0, 1.0))
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -13,7 +13,9 @@ Commands:
     stop M | start M             a member goes; and comes back on what its disk has
     propose M DATA | read M      at a member
     compact M KEEP | transfer M N
-    status | log | network | reads M    what is, without changing anything
+    join M | change M [MODE] v4 l5 r3   a new member starts; M proposes voters, learners, removals
+    clock M RATE                 how fast a member's clock goes, from the start on
+    status | log | network | reads M | config    what is, without changing anything
 """
 
 import os
@@ -23,10 +25,12 @@ from random import Random
 import pytest
 from attrs import define, field
 
+from understudy.raftstore.confchange import Change, ChangeKind, ConfigurationChange, Transition
 from understudy.raftstore.loopback import Loopback
 from understudy.raftstore.messages import (
     AppendReply,
     AppendRequest,
+    Entry,
     Heartbeat,
     HeartbeatReply,
     Message,
@@ -38,7 +42,21 @@ from understudy.raftstore.messages import (
 from understudy.raftstore.options import RaftOptions
 from understudy.raftstore.ready import NotLeading, ProposalRefused
 
+KINDS: dict[str, ChangeKind] = {"v": "voter", "l": "learner", "r": "remove"}
 FILES = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
+
+
+def what(entry: Entry) -> str:
+    change = entry.data
+    if not isinstance(change, ConfigurationChange):
+        return str(entry.data)
+    if change.leaves_joint:
+        return "leave"
+    return f"{change.transition}(" + " ".join(f"{c.kind} {c.member}" for c in change.changes) + ")"
+
+
+def place(entry: Entry) -> str:
+    return f"{entry.index}/{entry.term}:{what(entry)}"
 
 
 def show(message: Message) -> str:
@@ -50,9 +68,9 @@ def show(message: Message) -> str:
         case VoteReply():
             return head + ("pre-vote " if message.pre else "vote ") + ("yes" if message.granted else "no")
         case AppendRequest():
-            entries = " ".join(f"{e.index}/{e.term}:{e.data}" for e in message.entries) or "nothing"
-            place = f"after {message.previous_index}/{message.previous_term}"
-            return head + f"append {place}: {entries}; committed {message.commit_index}"
+            entries = " ".join(f"{place(e)}" for e in message.entries) or "nothing"
+            after = f"after {message.previous_index}/{message.previous_term}"
+            return head + f"append {after}: {entries}; committed {message.commit_index}"
         case AppendReply(rejected=True):
             hint = f"maybe at {message.hint_index}/{message.hint_term}"
             return head + f"no match at {message.index}, {hint}"
@@ -109,9 +127,9 @@ class Stage:
         match command, words:
             case "group", [size, *options]:
                 changes = dict(option.split("=") for option in options)
-                values = {k: v == "yes" if v in ("yes", "no") else int(v) for k, v in changes.items()}
+                values = {k: v == "yes" if v in ("yes", "no") else float(v) for k, v in changes.items()}
                 members = tuple(range(1, int(size) + 1))
-                self.group = Loopback(members, Random(1), RaftOptions(**values))
+                self.group = Loopback(members, Random(1), RaftOptions(**values))  # type: ignore[arg-type]
                 return "ok"
             case "run", [ms]:
                 self.run(float(ms))
@@ -129,7 +147,7 @@ class Stage:
                 before = len(group.network)
                 ready = group.process(int(member))
                 lines = [show(message) for message in group.network[before:]]
-                lines += [f"applies {e.index}/{e.term}: {e.data}" for e in ready.committed]
+                lines += [f"applies {e.index}/{e.term}: {what(e)}" for e in ready.committed]
                 return "\n".join(lines) or "nothing"
             case "deliver", [position]:
                 return show(group.deliver(int(position) - 1))
@@ -175,6 +193,20 @@ class Stage:
             case "transfer", [member, to]:
                 group.raft(int(member)).transfer_leadership(int(to))
                 return "ok"
+            case "join", [member]:
+                group.join(int(member))
+                return "ok"
+            case "clock", [member, rate]:
+                assert group.now_ms == 0, "a clock's rate is for its whole life"
+                group.nodes[int(member)].clock_rate = float(rate)
+                return "ok"
+            case "change", [member, *words]:
+                return self.change(int(member), words)
+            case "config", []:
+                return "\n".join(
+                    f"{member} {node.raft.configuration}" if node.raft is not None else f"{member} down"
+                    for member, node in group.nodes.items()
+                )
             case "status", []:
                 return self.status()
             case "network", []:
@@ -182,6 +214,19 @@ class Stage:
             case "log", []:
                 return self.logs()
         raise AssertionError(f"unknown command: {line}")
+
+    def change(self, member: int, words: list[str]) -> str:
+        transition: Transition = "auto"
+        if words and words[0] in ("auto", "implicit", "explicit"):
+            transition = words.pop(0)  # type: ignore[assignment]
+        changes = tuple(Change(KINDS[word[0]], int(word[1:])) for word in words)
+        try:
+            index = self.group.raft(member).propose_configuration(ConfigurationChange(changes, transition))
+        except NotLeading as error:
+            return f"not the leader, which is {error.leader}"
+        except ProposalRefused as error:
+            return error.reason
+        return f"entry {index}"
 
     def status(self) -> str:
         rows = []
@@ -205,7 +250,7 @@ class Stage:
                 rows.append(f"{member} down")
                 continue
             head = f"[..{log.floor_index}] " if log.floor_index else ""
-            entries = " ".join(f"{e.index}/{e.term}:{e.data}" for e in log.entries)
+            entries = " ".join(f"{place(e)}" for e in log.entries)
             rows.append(f"{member} {head}{entries}")
         self.group.check_logs()
         return "\n".join(rows)
