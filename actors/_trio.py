@@ -15,27 +15,21 @@ from trio._core import _run, _traps
 
 
 class BatchOrder(random.Random):
-    """Orders a batch, which Trio runs from its end, by creation of the tasks but for `last`."""
-
-    last: trio.lowlevel.Task | None = None
+    """Orders a batch, which Trio has sorted by creation of the tasks and runs from its end."""
 
     def shuffle(self, x: Any) -> None:
-        if len(x) > 1:
-            x.reverse()
-            if self.last in x:
-                x.remove(self.last)
-                x.insert(0, self.last)
+        x.reverse()
 
 
 @contextmanager
-def pinned_batch_order() -> Iterator[BatchOrder]:
+def pinned_batch_order() -> Iterator[None]:
     """Within this block, tasks that become runnable together run in the same order in every run."""
     saved = (_run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r)
     # A fixed seed: nothing may depend on what `_r` draws, and a repeat must not differ if it does.
     order = BatchOrder(0)
     _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r = True, order  # type: ignore[misc]
     try:
-        yield order
+        yield
     finally:
         _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r = saved  # type: ignore[misc]
 
@@ -60,22 +54,32 @@ def living_tasks() -> int:
     return len(_run.GLOBAL_RUN_CONTEXT.runner.tasks)
 
 
-class RarePolls:
-    """Trio's I/O manager, asked only now and then as long as some task can run anyway."""
+class Passes:
+    """Trio's I/O manager, with somebody who is called before each pass of Trio's loop.
 
-    PASSES = 64
+    It is asked for I/O only now and then as long as some task can run anyway and `rare` is set.
+    """
+
+    RARE = 64
     """So many passes of the loop share one system call."""
 
     def __init__(self, manager: Any) -> None:
         self._manager = manager
-        self._passes = 0
+        self._count = 0
+        self.before: Callable[[], bool] | None = None
+        """May make tasks runnable, must not raise; returns whether the loop is to go on at once."""
+        self.rare = True
         self.events_seen = False
         """Something came from outside: a file, a socket, a process, a thread or a signal."""
 
     def get_events(self, timeout: float) -> Any:
-        self._passes += 1
-        if timeout == 0 and self._passes % self.PASSES:
-            return ()
+        before = self.before
+        if before is not None and before():
+            timeout = 0
+        if timeout == 0 and self.rare:
+            self._count += 1
+            if self._count % self.RARE:
+                return ()
         return self._manager.get_events(timeout)
 
     def process_events(self, events: Any) -> None:
@@ -87,12 +91,12 @@ class RarePolls:
         return getattr(self._manager, name)
 
 
-def poll_rarely() -> RarePolls:
-    """For the rest of this Trio run: look for I/O only in some passes. For runs that should see none."""
+def watch_passes() -> Passes:
+    """Put a `Passes` in place for the rest of this Trio run, which should see little I/O."""
     runner = _run.GLOBAL_RUN_CONTEXT.runner
-    polls = RarePolls(runner.io_manager)
-    runner.io_manager = polls  # type: ignore[assignment]
-    return polls
+    passes = Passes(runner.io_manager)
+    runner.io_manager = passes  # type: ignore[assignment]
+    return passes
 
 
 @contextmanager

@@ -8,6 +8,7 @@ What a scenario keeps outside its own function (module globals, say) is not rese
 """
 
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from attrs import define, field, frozen
@@ -17,8 +18,9 @@ from . import _trio
 from .plan import InjectedCrash, Plan, Planned
 from .ref import Ref
 from .schedule import Fifo, Schedule
-from .sim import SimWorld, VirtualClock, run_trio
+from .sim import SimWorld
 from .system import ActorSystem
+from .virtual_time import VirtualRun, run_in_virtual_time
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -132,9 +134,9 @@ class _Recorder:
 
 
 async def _run_here(
-    scenario: Scenario[T], job: Job, clock: VirtualClock, turns_max: int, guarded: bool
+    scenario: Scenario[T], job: Job, run: VirtualRun, turns_max: int, guarded: bool
 ) -> RunResult[T]:
-    clock.seconds = 0.0
+    run.clock.seconds = 0.0
     recorder = _Recorder(job)
     world = SimWorld(job.plan.seed, recorder, turns_max=turns_max, observe=job.observe)
     recorder.world = world
@@ -149,7 +151,7 @@ async def _run_here(
             finally:
                 recorder.over = True
 
-    outcome: Outcome[T] = await acapture(world.run_inside, main, clock, guarded)
+    outcome: Outcome[T] = await acapture(partial(world.run_inside, main, run, guarded=guarded))
     if isinstance(outcome, Error) and not isinstance(outcome.error, Exception):
         raise outcome.error
     if job.order is None:
@@ -164,23 +166,22 @@ def run_search(scenario: Scenario[T], search: "Search[T, R]", *, turns_max: int 
     result: RunResult[T] | None = None
     ended: list[R] = []
 
-    async def runs(clock: VirtualClock) -> None:
+    async def runs(run: VirtualRun) -> None:
         """Until the search ends, or a run leaves a task behind."""
         nonlocal result
         at_rest = _trio.living_tasks()
-        polls = _trio.poll_rarely()
         while True:
             try:
                 job = next(search) if result is None else search.send(result)
             except StopIteration as stop:
                 ended.append(stop.value)
                 return
-            polls.events_seen = False
+            run.passes.events_seen = False
             with _trio.without_instruments():
-                result = await _run_here(scenario, job, clock, turns_max, guarded=False)
-            if polls.events_seen:
+                result = await _run_here(scenario, job, run, turns_max, guarded=False)
+            if run.passes.events_seen:
                 # Something came from outside. Whether it woke anybody, a guarded run tells.
-                result = await _run_here(scenario, job, clock, turns_max, guarded=True)
+                result = await _run_here(scenario, job, run, turns_max, guarded=True)
             passes = 0
             while _trio.living_tasks() > at_rest:
                 if passes >= PASSES_MAX:
@@ -189,7 +190,7 @@ def run_search(scenario: Scenario[T], search: "Search[T, R]", *, turns_max: int 
                 await _trio.yield_to_others()
 
     while not ended:
-        run_trio(runs)
+        run_in_virtual_time(runs)
     return ended[0]
 
 

@@ -14,13 +14,12 @@ def test_the_names_exist() -> None:
     assert hasattr(_run, "GLOBAL_RUN_CONTEXT")
 
 
-def test_a_batch_runs_in_the_order_of_creation_with_one_last() -> None:
+def test_a_batch_runs_in_the_order_of_creation() -> None:
     ran: list[str] = []
 
     async def main() -> None:
         saved = _run._r
-        with _trio.pinned_batch_order() as order:
-            order.last = trio.lowlevel.current_task()
+        with _trio.pinned_batch_order():
             gate = trio.Event()
 
             async def child(name: str) -> None:
@@ -33,10 +32,13 @@ def test_a_batch_runs_in_the_order_of_creation_with_one_last() -> None:
                 for name in "abcdefgh":
                     nursery.start_soon(child, name)
                 await _trio.yield_to_others()
-                gate.set()
                 await _trio.yield_to_others()
-                assert "".join(ran) == "abcdefgh", "this task came last"
+                gate.set()
                 assert len(_trio.runnable_tasks()) == 8
+                await _trio.yield_to_others()
+                assert ran == [], "this task is the oldest, and came first"
+                await _trio.yield_to_others()
+                assert "".join(ran) == "abcdefgh"
                 await _trio.yield_to_others()
                 assert "".join(ran) == "abcdefgh" * 2
                 assert len(_trio.runnable_tasks()) == 0
@@ -117,14 +119,37 @@ def test_living_tasks_are_counted() -> None:
 
 def test_with_rare_polls_what_comes_from_outside_is_still_seen_and_noted() -> None:
     async def main() -> None:
-        polls = _trio.poll_rarely()
+        passes = _trio.watch_passes()
         for _ in range(200):
             await _trio.yield_to_others()
-        assert not polls.events_seen
+        assert not passes.events_seen
         assert await trio.to_thread.run_sync(lambda: 7) == 7
-        assert polls.events_seen
+        assert passes.events_seen
 
     trio.run(main)
+
+
+def test_somebody_is_called_before_each_pass_and_may_make_tasks_runnable() -> None:
+    async def main() -> int:
+        passes, task, calls = _trio.watch_passes(), trio.lowlevel.current_task(), 0
+
+        def before() -> bool:
+            nonlocal calls
+            calls += 1
+            if not _trio.runnable_tasks():
+                trio.lowlevel.reschedule(task)
+            return True
+
+        passes.before = before
+        for _ in range(10):
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+        for _ in range(10):
+            await _trio.yield_to_others()
+        passes.before = None
+        await _trio.yield_to_others()
+        return calls
+
+    assert trio.run(main) == 20
 
 
 def test_a_coroutine_begins_in_a_waiting_tasks_name() -> None:
