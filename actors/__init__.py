@@ -7,6 +7,7 @@
 - `cell`: one actor's life; `incarnation`: what it owns until it restarts; `receiving`: its mailbox loop;
   `handling`: one message in it; `signals`: what the system tells it; `supervision`: after a crash, `group`:
   of several together, `stopping`: ends in order
+- `registry`: actors found by what they are for; `registries`: on several hosts
 - `routing`: pools of actors behind one name
 - `channels`: bounded streams between actors; `supervised`: those that outlive their source
 - `asking`: asks and their answers
@@ -43,9 +44,14 @@ from .ref import Ref as Ref
 from .ref import SendTimeout as SendTimeout
 from .ref import StashFull as StashFull
 from .ref import Unhandled as Unhandled
+from .registry import Key as Key
+from .registry import Listing as Listing
+from .registry import NotRegistered as NotRegistered
+from .registry import Registry as Registry
 from .routing import HashRing as HashRing
 from .routing import Pool as Pool
 from .routing import Routing as Routing
+from .routing import registered_pool as registered_pool
 from .routing import spawn_pool as spawn_pool
 from .schedule import Deviations as Deviations
 from .schedule import Fifo as Fifo
