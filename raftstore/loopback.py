@@ -266,8 +266,7 @@ class Loopback:
         return max(node.raft.log.commit_index for node in self.nodes.values() if node.raft is not None)
 
     def _check_disk(self, member: int, node: Node) -> None:
-        """Term, commit index and snapshot never go back on a disk, and what was committed in its log stays.
-        """
+        """On a disk, term, commit index and snapshot never go back; what was committed stays."""
         disk = node.disk
         last = disk.snapshot.index + len(disk.entries)
         now = (disk.hard_state.term, disk.hard_state.commit_index, last, disk.snapshot.index)

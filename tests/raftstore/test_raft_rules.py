@@ -11,6 +11,7 @@ from understudy.raftstore.messages import (
     Entry,
     HardState,
     Heartbeat,
+    HeartbeatReply,
     VoteReply,
     VoteRequest,
 )
@@ -187,3 +188,45 @@ def test_a_ready_is_given_once() -> None:
     elect(raft)
     work(raft)
     assert raft.ready() == Ready((), None, None, (), (), (), (), ())
+
+
+def test_a_promise_to_a_leader_s_lease_outlives_a_restart() -> None:
+    """Thesis §6.4.1: whoever promised to elect nobody else may have forgotten that it did."""
+    for drift, votes_at_ms in ((None, 1.0), (1.5, 401.0)):
+        raft = member(2, HardState(1, 0, 0), lease_read_clock_drift=drift)
+        raft.advance_clock(votes_at_ms - 1.5 if drift else 0.0)
+        raft.step(VoteRequest(3, 2, 2, 0, 0))
+        assert bool(work(raft)) is (drift is None)
+        raft.advance_clock(votes_at_ms)
+        raft.step(VoteRequest(3, 2, 2, 0, 0))
+        assert raft.vote == 3
+
+
+def test_a_promise_to_a_leader_holds_in_whatever_term_and_role_one_is_since() -> None:
+    """Thesis §6.4.1. A late answer to an old question of its own can raise a follower's term."""
+    raft = member(2, HardState(1, 0, 0))
+    raft.step(Heartbeat(1, 2, 1, 0, 0))
+    raft.step(VoteReply(3, 2, 2, granted=False, pre=True))
+    assert (raft.term, raft.leader) == (2, 0)
+    for term in (2, 3):
+        raft.step(VoteRequest(3, 2, term, 5, 1))
+        assert (raft.vote, raft.term) == (0, 2)
+    raft.advance_clock(401.0)
+    raft.step(VoteRequest(3, 2, 2, 5, 1))
+    assert raft.vote == 3
+
+
+def test_a_lease_begins_when_the_question_was_sent() -> None:
+    """Thesis §6.4.1: the promise counts from when a follower heard it, which is not before that."""
+    raft = member(lease_read_clock_drift=1.0)
+    elect(raft)
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, index=1))
+    raft.tick(100.0)
+    work(raft)
+    raft.advance_clock(300.0)
+    raft.step(HeartbeatReply(2, 1, raft.term, 1))
+    for now_ms, answered in ((499.0, True), (500.0, False)):
+        raft.advance_clock(now_ms)
+        raft.read_index()
+        assert bool(raft.ready().reads) is answered
