@@ -39,6 +39,7 @@ from .real import RealWorld as RealWorld
 from .ref import ActorFailed as ActorFailed
 from .ref import ActorStopped as ActorStopped
 from .ref import AskTimeout as AskTimeout
+from .ref import LimitReached as LimitReached
 from .ref import LinkedActorFailed as LinkedActorFailed
 from .ref import Ref as Ref
 from .ref import SendTimeout as SendTimeout

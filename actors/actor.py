@@ -258,13 +258,20 @@ class Context(Generic[P]):
         """Run a task that belongs to this actor: cancelled with it, and its crash is the actor's.
 
         Returns a function that cancels the task.
+
+        Raises:
+            LimitReached: 10,000 of them go on already.
         """
         return self._incarnation.start_task(function, arguments, name)
 
     def set_timer(
         self, key: str, delay_seconds: float, message: Message[P], *, every_seconds: float | None = None
     ) -> None:
-        """Tell this actor a message after a delay, and then again every so often; replaces `key`'s timer."""
+        """Tell this actor a message after a delay, and then again every so often; replaces `key`'s timer.
+
+        Raises:
+            LimitReached: 10,000 timers are armed already.
+        """
         self._incarnation.set_timer(key, delay_seconds, message, every_seconds)
 
     def cancel_timer(self, key: str) -> None:

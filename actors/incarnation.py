@@ -17,7 +17,7 @@ from understudy.mailbox import Envelope, MailboxFull, Message
 
 from .channels import ChannelReader, ChannelWriter
 from .dispatch import Timer
-from .ref import ActorStopped, Ref, StashFull
+from .ref import ActorStopped, LimitReached, Ref, StashFull
 from .ref import current_cell as current_cell
 from .registry import ToldSubscription
 from .stopping import in_stop_order
@@ -34,6 +34,11 @@ log = logging.getLogger("understudy.actors")
 
 STOP_HOOK_SECONDS = 2.0
 """How long an incarnation's stop hook, and the clean-up of its tasks, may each take until abandoned."""
+
+TASKS_MAX = 10_000
+"""Tasks of one incarnation that go on at a time, concurrent handlers included."""
+TIMERS_MAX = 10_000
+"""Timers of one incarnation that are armed at a time."""
 
 
 @define(eq=False)
@@ -104,7 +109,12 @@ class Incarnation:
 
         `on_unstarted` is called when it is cancelled before its first step. `work` is what it does, in the
         graph of who waits for whom.
+
+        Raises:
+            LimitReached: `TASKS_MAX` go on already.
         """
+        if len(self.tasks) >= TASKS_MAX:
+            raise LimitReached(self.cell.path, "tasks", TASKS_MAX)
         number = self._last_task = self._last_task + 1
         title = name or f"{self.cell.path} {getattr(function, '__name__', 'task')}"
         scope = self.tasks[number] = trio.CancelScope()
@@ -147,11 +157,13 @@ class Incarnation:
                 self._tasks_ended.set()
 
     def set_timer(self, key: str, delay: float, message: Message[Any], every: float | None) -> None:
-        """Arm a keyed timer."""
+        """Arm a keyed timer. Raises LimitReached when `TIMERS_MAX` are armed already."""
         assert every is None or every > 0.0, f"{self.cell.path} timer {key}: every {every} s"
         self.cancel_timer(key)
         if self.ending:
             return
+        if len(self._timers) >= TIMERS_MAX:
+            raise LimitReached(self.cell.path, "timers", TIMERS_MAX)
         world = self.cell.system.world
         label = f"{self.cell.path} timer {key}"
 

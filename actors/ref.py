@@ -75,6 +75,16 @@ class StashFull(Refusal):
     capacity: int
 
 
+@message("actors.limit_reached")
+@frozen
+class LimitReached(Refusal):
+    """The actor has started as many tasks or timers as it may; raised in a handler, it refuses the message."""
+
+    path: str
+    what: str
+    limit: int
+
+
 class LinkedActorFailed(Exception):
     """An actor that this one is linked to has crashed; so does this one."""
 
