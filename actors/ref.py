@@ -78,7 +78,7 @@ class StashFull(Refusal):
 @message("actors.limit_reached")
 @frozen
 class LimitReached(Refusal):
-    """The actor has started as many tasks or timers as it may; raised in a handler, it refuses the message."""
+    """The actor has as many tasks or timers as it may; raised in a handler, it refuses the message."""
 
     path: str
     what: str
