@@ -158,6 +158,9 @@ class Following(Generic[P]):
     wait_seconds: float = field(default=0.0, init=False)
     """While backing off: for how long."""
     cause: Exception | None = field(default=None, init=False)
+    """Why the last connection or attempt ended."""
+    forgotten: Exception | None = field(default=None, init=False)
+    """While restarting: what the source said; None: this is the beginning."""
     failures: int = field(default=0, init=False)
     items: int = field(default=0, init=False)
     skipped: int = field(default=0, init=False)
@@ -181,6 +184,7 @@ class Following(Generic[P]):
         assert self.phase is Phase.RESTARTING, self.phase
         self.position = position
         self.restarts += 1
+        self.forgotten = None
         self._fresh = self._in_vain = True
         self.phase = Phase.CONNECTING
 
@@ -227,6 +231,8 @@ class Following(Generic[P]):
         )
         if good:
             self.failures, self._in_vain = 0, False
+        if verdict is Verdict.RESTART:
+            self.forgotten = error
         restarts = verdict is Verdict.RESTART or was is Phase.RESTARTING
         then = Phase.RESTARTING if restarts else Phase.CONNECTING
         if (good and error is None) or (verdict is Verdict.RESTART and was is not then and not self._in_vain):
