@@ -9,6 +9,8 @@ gone.
 (`commit_index` may be ahead of `stable_index`: the others make the majority.)
 """
 
+from collections import deque
+
 from attrs import define, field
 
 from understudy.raftstore.messages import Entry, Snapshot
@@ -31,6 +33,8 @@ class RaftLog:
     """Handed out to be made durable up to here."""
     stable_index: int = field(init=False)
     """Durable up to here."""
+    _under_way: deque[int] = field(init=False, factory=deque)
+    """For each batch handed out to be made durable, in order: up to where it is still the log's."""
 
     def __attrs_post_init__(self) -> None:
         if self.entries:
@@ -101,6 +105,9 @@ class RaftLog:
                 del self.entries[entry.index - self.floor_index - 1 :]
                 self.offered_index = min(self.offered_index, entry.index - 1)
                 self.stable_index = min(self.stable_index, entry.index - 1)
+                # What is on its way to the disk there is void, even if a later leader puts the same entries
+                # back: the disk gets them again only after what replaces them now.
+                self._under_way = deque([min(last, entry.index - 1) for last in self._under_way])
             assert entry.index == self.last_index + 1, (entry.index, self.last_index, previous_index)
             self.entries.extend(entries[offset:])
             return
@@ -124,6 +131,8 @@ class RaftLog:
         """Hand out the entries that are still to be made durable, once."""
         offered = tuple(self.entries[self.offered_index - self.floor_index :])
         self.offered_index = self.last_index
+        if offered:
+            self._under_way.append(self.last_index)
         return offered
 
     def offer_committed(self, max_bytes: int) -> tuple[Entry, ...]:
@@ -134,10 +143,9 @@ class RaftLog:
         self.applying_index = offered[-1].index
         return offered
 
-    def made_durable(self, index: int, term: int) -> None:
-        """The entry (index, term) and all before it are durable; unless it was replaced meanwhile."""
-        if self.matches(index, term):
-            self.stable_index = max(self.stable_index, index)
+    def made_durable(self) -> None:
+        """The oldest batch that was handed out is durable; as far as it was not replaced meanwhile."""
+        self.stable_index = max(self.stable_index, self._under_way.popleft())
 
     def commit_to(self, index: int) -> None:
         if index > self.commit_index:
@@ -154,6 +162,7 @@ class RaftLog:
         self.floor_index, self.floor_term = snapshot.index, snapshot.term
         self.commit_index = self.applying_index = snapshot.index
         self.stable_index = self.offered_index = snapshot.index
+        self._under_way = deque([min(last, snapshot.index) for last in self._under_way])
 
     def compact(self, snapshot: Snapshot, keep_entries: int) -> None:
         """Take over a snapshot of the applied state; forget what it covers but the last `keep_entries`."""

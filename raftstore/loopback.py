@@ -7,6 +7,7 @@ are applied in one order everywhere.
 """
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from random import Random
 
@@ -39,7 +40,9 @@ class Node:
     reads: dict[ReadToken, int | None] = field(factory=dict)
     """What became of the reads of this incarnation: index, or None for lost."""
     under_way: Ready | None = None
-    """Its messages are sent and it is durable; it is not applied yet."""
+    """Its messages are sent; it is not applied yet."""
+    unsynced: deque[Ready] = field(factory=deque)
+    """Taken and not durable yet, in order."""
     clock_rate: float = 1.0
     """How fast its clock goes."""
     durable: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -87,6 +90,7 @@ class Loopback:
         """The member is gone, and with it all that its disk does not have."""
         self.nodes[member].raft = None
         self.nodes[member].under_way = None
+        self.nodes[member].unsynced.clear()
 
     def join(self, member: int) -> None:
         """A new member starts, with nothing; the group hears of it through a configuration change."""
@@ -118,38 +122,44 @@ class Loopback:
 
     def process(self, member: int, crash: str = "") -> Ready:
         """Do what a member's `Ready` asks for. It can crash on the way: "before sync" or "after sync"."""
-        ready = self.begin(member, crash)
-        if not crash:
+        ready = self.begin(member)
+        if crash != "before sync":
+            self.sync(member, tell=not crash)
+        if crash:
+            self.crash(member)
+        else:
             self.finish(member)
         return ready
 
-    def begin(self, member: int, crash: str = "") -> Ready:
-        """Take a `Ready` and make it durable; what else it asks for waits for `finish`."""
+    def begin(self, member: int) -> Ready:
+        """Take a `Ready`. To make it durable is for `sync`, what else it asks for waits for `finish`."""
         node, raft = self.nodes[member], self.raft(member)
         if node.under_way is not None:
             self.finish(member)
         ready = raft.ready()
         self._check_sent(ready.messages, node)
         self.network.extend(ready.messages)
-        if crash == "before sync":
-            self.crash(member)
-            return ready
-        node.disk.store(ready)
-        self._check_disk(member, node)
-        if crash == "after sync":
-            self.crash(member)
-            return ready
         node.under_way = ready
+        node.unsynced.append(ready)
         return ready
+
+    def sync(self, member: int, count: int = 1 << 62, tell: bool = True) -> None:
+        """The disk has done the oldest `count` writes; messages may have come meanwhile."""
+        node, raft = self.nodes[member], self.raft(member)
+        for _ in range(min(count, len(node.unsynced))):
+            ready = node.unsynced.popleft()
+            node.disk.store(ready)
+            self._check_disk(member, node)
+            if tell:
+                raft.persisted(ready)
+                self._check_sent(ready.messages_after_sync, node)
+                self.network.extend(ready.messages_after_sync)
 
     def finish(self, member: int) -> None:
         """The rest of what `begin` began. Messages may have come meanwhile."""
         node, raft = self.nodes[member], self.raft(member)
         ready, node.under_way = node.under_way, None
         assert ready is not None, member
-        raft.persisted(ready)
-        self._check_sent(ready.messages_after_sync, node)
-        self.network.extend(ready.messages_after_sync)
         if ready.snapshot is not None:
             assert isinstance(ready.snapshot.data, tuple | None), ready.snapshot
             node.applied = list(ready.snapshot.data or ())
@@ -225,7 +235,7 @@ class Loopback:
         node, raft = self.nodes[member], self.raft(member)
         index = raft.log.applied_index
         term = raft.log.term_at(index)
-        if term is None:
+        if term is None or index > raft.log.stable_index:
             return raft.log.snapshot
         snapshot = Snapshot(index, term, raft.configuration, tuple(node.applied))
         if index > node.disk.snapshot.index:
@@ -305,6 +315,11 @@ class Loopback:
         assert log.applied_index <= log.applying_index, log
         assert log.applying_index <= log.commit_index <= log.last_index, log
         assert log.stable_index <= log.offered_index <= log.last_index, log
+        if not any(ready.snapshot for ready in self.nodes[member].unsynced):
+            disk = self.nodes[member].disk
+            for index in range(max(log.floor_index, disk.snapshot.index) + 1, log.stable_index + 1):
+                held = disk.entries[index - disk.snapshot.index - 1]
+                assert held == log.entries[index - log.floor_index - 1], (member, index, held)
         if raft.role is Role.LEADER:
             known = self.leaders.setdefault(raft.term, member)
             assert known == member, f"members {known} and {member} both lead term {raft.term}"

@@ -342,7 +342,7 @@ class Raft(Replicator):
         if ready.hard_state is not None:
             self._persisted_term = ready.hard_state.term
         if ready.entries:
-            self.log.made_durable(ready.entries[-1].index, ready.entries[-1].term)
+            self.log.made_durable()
         leadership = self.leadership
         if leadership is not None and ready.entries:
             # Only now does the leader count itself (etcd#14370: a group of one that acknowledged before its

@@ -298,7 +298,7 @@ def test_etcd_14370_a_group_of_one_commits_nothing_that_its_disk_does_not_have()
     loopback = group(1)
     loopback.run(1_000)
     index = loopback.raft(1).propose("x", 1)
-    ready = loopback.begin(1, crash="before sync")
+    ready = loopback.process(1, crash="before sync")
     assert ready.entries and not ready.committed
     loopback.start(1)
     loopback.run(1_000)

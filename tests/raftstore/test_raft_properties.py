@@ -60,6 +60,8 @@ class Weather:
             case "begin" if member:
                 group.begin(member)
                 self.check_reads(member)
+            case "sync" if member:
+                group.sync(member, 1 + choice % 2)
             case "time":
                 due_ms = group.next_deadline_ms()
                 if due_ms < float("inf"):
@@ -148,7 +150,8 @@ ACTIONS = {
     "deliver": 60,
     "deliver in order": 60,
     "process": 80,
-    "begin": 20,
+    "begin": 30,
+    "sync": 30,
     "time": 2,
     "propose": 10,
     "read": 4,

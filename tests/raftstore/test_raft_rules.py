@@ -230,3 +230,19 @@ def test_a_lease_begins_when_the_question_was_sent() -> None:
         raft.advance_clock(now_ms)
         raft.read_index()
         assert bool(raft.ready().reads) is answered
+
+
+def test_entries_that_came_back_are_durable_only_when_they_were_written_again() -> None:
+    """Several writes may be under way. The first has entry 2 of term 1, the second replaces it, the third puts
+    it back: after the first and before the third, the disk is about to lose it."""
+    raft = member(2)
+    readies = []
+    for term, entries in ((1, (entry(1, 1), entry(2, 1))), (2, (entry(2, 2),)), (3, (entry(2, 1),))):
+        first = entries[0].index
+        raft.step(AppendRequest(1, 2, term, first - 1, min(first - 1, 1), entries, 0))
+        readies.append(raft.ready())
+    stable = []
+    for ready in readies:
+        raft.persisted(ready)
+        stable.append(raft.log.stable_index)
+    assert stable == [1, 1, 2]
