@@ -118,6 +118,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftstore/etcd/schema.py": frozenset({"read_text"}),
     "raftstore/etcd/listening.py": frozenset({"trio", "socket"}),
     "raftstore/etcd/server.py": frozenset({"trio", "socket"}),
+    "raftstore/etcd/client.py": frozenset({"trio"}),
     # The command line: signals, the process's clock and limits.
     "src/understudy/cli/": ALL,
     "src/understudy/__main__.py": ALL,

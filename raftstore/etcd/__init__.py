@@ -2,10 +2,13 @@
 
 Sans I/O
 - `schema` over `proto/`: messages and methods; `grpc`: status codes, framing; `errors`: etcd's own texts
-- `service`: what each method does, with `watching`, `leasing`, `maintaining`; `translation`: to the contract
+- `service`: what each method does, with `watching`, `leasing`, `maintaining` and `authority`
+- `translation`: between protobuf and the Storage contract
 - `calls`: one call as the service sees it, and calls in memory
-- `connection`: gRPC at the server's end of an HTTP/2 connection
+- `http2`: gRPC on an HTTP/2 connection; `connection`: at the server's end, `client_connection`: at the
+  client's
 
 Real adapters
 - `listening`: sockets and TLS; `server`: the front; `http1`: what it answers to a browser
+- `client`: a channel to a server; `remote_store`: a `Storage` that is a real etcd
 """

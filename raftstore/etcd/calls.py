@@ -59,6 +59,14 @@ class Channel(ABC):
     """A client's way to a server."""
 
     @abstractmethod
+    async def run(self) -> None:
+        """Carry calls until cancelled: to be run in a task for as long as calls are made."""
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Return once calls can be made. Raises RpcError: no server can be reached."""
+
+    @abstractmethod
     async def unary(
         self, path: str, request: Any, timeout_seconds: float, metadata: Mapping[str, str] | None = None
     ) -> Any:
@@ -66,7 +74,7 @@ class Channel(ABC):
 
     @abstractmethod
     def stream(self, path: str, metadata: Mapping[str, str] | None = None) -> ClientStream:
-        """Begin a call with streams of messages. Cancel it in the end."""
+        """Begin a call with streams of messages. Cancel it in the end. Raises RpcError: see `connect`."""
 
 
 @define(eq=False)
@@ -147,7 +155,7 @@ class LocalStream(ClientStream):
 
 @define(eq=False)
 class LocalChannel(Channel):
-    """Calls to a service in the same process. Run `serve` in a task for as long as calls are made."""
+    """Calls to a service in the same process."""
 
     service: "EtcdService"
     world: World
@@ -180,8 +188,10 @@ class LocalChannel(Channel):
         self._arrived.set()
         return LocalStream(call, over)
 
-    async def serve(self) -> None:
-        """Have the service answer what is called, until cancelled."""
+    async def connect(self) -> None:
+        return
+
+    async def run(self) -> None:
         async with self.world.nursery() as nursery:
             while True:
                 await self._arrived.wait()

@@ -3,12 +3,15 @@
 Clients compare the texts (`rpctypes` in etcd's Go client), so they are a part of the protocol.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from understudy.mailbox import Refusal
 from understudy.raftstore import storage
+from understudy.raftstore.machine import size_bytes
+from understudy.raftstore.options import GroupOptions
+from understudy.raftstore.transaction import MAX_OPERATIONS
 
-from .grpc import Code, RpcError
+from .grpc import Code, NotSent, RpcError
 
 _TEXTS: Final[dict[str, tuple[Code, str]]] = {
     "EmptyKey": (Code.INVALID_ARGUMENT, "etcdserver: key is not provided"),
@@ -21,9 +24,43 @@ _TEXTS: Final[dict[str, tuple[Code, str]]] = {
     "LeaseNotFound": (Code.NOT_FOUND, "etcdserver: requested lease not found"),
     "LeaseExists": (Code.FAILED_PRECONDITION, "etcdserver: lease already exists"),
     "LeaseTtlTooLarge": (Code.OUT_OF_RANGE, "etcdserver: too large lease TTL"),
+    "NoSpace": (Code.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded"),
+    "Corrupt": (Code.DATA_LOSS, "etcdserver: corrupt cluster"),
     "NotLeader": (Code.FAILED_PRECONDITION, "etcdserver: not leader"),
 }
 """By the name of the refusal's class."""
+
+_AUTH: Final[dict[storage.AuthProblem, tuple[Code, str]]] = {
+    "auth not enabled": (Code.FAILED_PRECONDITION, "etcdserver: authentication is not enabled"),
+    "authentication failed": (
+        Code.INVALID_ARGUMENT,
+        "etcdserver: authentication failed, invalid user ID or password",
+    ),
+    "invalid auth token": (Code.UNAUTHENTICATED, "etcdserver: invalid auth token"),
+    "old auth revision": (Code.INVALID_ARGUMENT, "etcdserver: revision of auth store is old"),
+    "permission denied": (Code.PERMISSION_DENIED, "etcdserver: permission denied"),
+    "user name is empty": (Code.INVALID_ARGUMENT, "etcdserver: user name is empty"),
+    "role name is empty": (Code.INVALID_ARGUMENT, "etcdserver: role name is empty"),
+    "user already exists": (Code.FAILED_PRECONDITION, "etcdserver: user name already exists"),
+    "user not found": (Code.FAILED_PRECONDITION, "etcdserver: user name not found"),
+    "role already exists": (Code.FAILED_PRECONDITION, "etcdserver: role name already exists"),
+    "role not found": (Code.FAILED_PRECONDITION, "etcdserver: role name not found"),
+    "role not granted": (Code.FAILED_PRECONDITION, "etcdserver: role is not granted to the user"),
+    "permission not granted": (
+        Code.FAILED_PRECONDITION,
+        "etcdserver: permission is not granted to the role",
+    ),
+    "permission not given": (Code.INVALID_ARGUMENT, "etcdserver: permission not given"),
+    "invalid auth management": (Code.INVALID_ARGUMENT, "etcdserver: invalid auth management"),
+    "root user does not exist": (Code.FAILED_PRECONDITION, "etcdserver: root user does not exist"),
+    "root role not granted": (Code.FAILED_PRECONDITION, "etcdserver: root user does not have root role"),
+    # etcd has no status of its own for these two: they come as an unknown error with their text.
+    "user has no password": (
+        Code.UNKNOWN,
+        "auth: authentication failed, password was given for no password user",
+    ),
+    "password too long": (Code.UNKNOWN, "bcrypt: password length exceeds 72 bytes"),
+}
 
 NO_LEADER: Final = (Code.UNAVAILABLE, "etcdserver: no leader")
 TIMED_OUT: Final = (Code.UNAVAILABLE, "etcdserver: request timed out")
@@ -33,11 +70,19 @@ TOO_MANY_REQUESTS: Final = (Code.RESOURCE_EXHAUSTED, "etcdserver: too many reque
 VALUE_PROVIDED: Final = (Code.INVALID_ARGUMENT, "etcdserver: value is provided")
 LEASE_PROVIDED: Final = (Code.INVALID_ARGUMENT, "etcdserver: lease is provided")
 KEY_NOT_FOUND: Final = (Code.INVALID_ARGUMENT, "etcdserver: key not found")
+COMPACTED: Final = _TEXTS["Compacted"]
+FUTURE_REVISION: Final = _TEXTS["FutureRevision"]
+EMPTY_KEY: Final = _TEXTS["EmptyKey"]
 LEASE_NOT_FOUND: Final = _TEXTS["LeaseNotFound"]
 INVALID_DOWNGRADE: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid downgrade target version")
 NO_DOWNGRADE: Final = (Code.FAILED_PRECONDITION, "etcdserver: no inflight downgrade job")
-PERMISSION_DENIED: Final = (Code.PERMISSION_DENIED, "etcdserver: permission denied")
+PERMISSION_DENIED: Final = _AUTH["permission denied"]
+INVALID_AUTH_MANAGEMENT: Final = _AUTH["invalid auth management"]
 INVALID_SORT: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid sort option")
+
+
+_BACK: Final = {status: name for name, status in _TEXTS.items()}
+_AUTH_BACK: Final = {status: problem for problem, status in _AUTH.items()}
 
 
 def rpc_error(refusal: Refusal) -> RpcError:
@@ -46,7 +91,70 @@ def rpc_error(refusal: Refusal) -> RpcError:
     if known is not None:
         return RpcError(*known)
     match refusal:
+        case storage.AuthError():
+            return RpcError(*_AUTH[refusal.problem])
         case storage.Unavailable():
             return RpcError(*(NO_LEADER if "no leader" in refusal.reason else TIMED_OUT))
         case _:
             return RpcError(Code.UNKNOWN, f"etcdserver: {refusal}")
+
+
+def refusal_of(error: RpcError, request: Any) -> storage.StorageError:
+    """What the store refuses when etcd answers so; the request tells the values that the text leaves out."""
+    status = (error.code, error.message)
+    problem = _AUTH_BACK.get(status)
+    if problem is not None:
+        return storage.AuthError(problem)
+    match _BACK.get(status):
+        case "EmptyKey":
+            return storage.EmptyKey()
+        case "KeyNotFound":
+            return storage.KeyNotFound(_key(request, storage.Put))
+        case "DuplicateKey":
+            return storage.DuplicateKey(_key(request, storage.Put))
+        case "TooManyOperations":
+            return storage.TooManyOperations(_operations(request), MAX_OPERATIONS)
+        case "RequestTooLarge":
+            return _too_large(request)
+        case "LeaseNotFound":
+            return storage.LeaseNotFound(getattr(request, "lease", 0) or getattr(request, "id", 0))
+        case "LeaseExists":
+            return storage.LeaseExists(request.id)
+        case "LeaseTtlTooLarge":
+            return storage.LeaseTtlTooLarge(request.ttl_s)
+        case "NoSpace":
+            return storage.NoSpace()
+        case "Corrupt":
+            return storage.Corrupt()
+    if error.code is Code.RESOURCE_EXHAUSTED and "larger than max" in error.message:
+        return _too_large(request)
+    if error.code in (Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED):
+        return storage.InvalidRequest(error.message)
+    return storage.Unavailable(
+        f"{error.code.name}: {error.message}", maybe_applied=not isinstance(error, NotSent)
+    )
+
+
+def _too_large(request: Any) -> storage.RequestTooLarge:
+    # The server's limit is not told: most have the default.
+    return storage.RequestTooLarge(size_bytes(request), GroupOptions().max_request_bytes)
+
+
+def _key(request: Any, kind: type) -> bytes:
+    """The key of the first operation of a kind in a request."""
+    if isinstance(request, kind):
+        key: bytes = request.key  # type: ignore[attr-defined]
+        return key
+    if isinstance(request, storage.Txn):
+        for operation in (*request.success, *request.failure):
+            if key := _key(operation, kind):
+                return key
+    return b""
+
+
+def _operations(request: Any) -> int:
+    if not isinstance(request, storage.Txn):
+        return 0
+    branches = (request.compares, request.success, request.failure)
+    inner = [_operations(operation) for operation in (*request.success, *request.failure)]
+    return max([*(len(branch) for branch in branches), *inner])

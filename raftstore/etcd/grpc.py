@@ -50,6 +50,10 @@ class RpcError(Exception):
         self.message = message
 
 
+class NotSent(RpcError):
+    """A call that certainly did not reach a server."""
+
+
 def quote_message(text: str) -> str:
     """A status message as the header `grpc-message` carries it: percent-encoded, printable ASCII as it is."""
     return quote(text, safe=_UNESCAPED)

@@ -39,17 +39,17 @@ class Leasing:
         return {"/etcdserverpb.Lease/LeaseKeepAlive": self._keep_alive}
 
     async def _grant(self, request: Any, call: Call) -> Any:
-        reply = await self.service.ask(LeaseGrant(request.TTL, request.ID))
+        reply = await self.service.ask(LeaseGrant(request.TTL, request.ID), call)
         header = self.service.header(reply.revision)
         return messages.LeaseGrantResponse(header=header, ID=reply.id, TTL=reply.ttl_s)
 
     async def _revoke(self, request: Any, call: Call) -> Any:
-        reply = await self.service.ask(LeaseRevoke(request.ID))
+        reply = await self.service.ask(LeaseRevoke(request.ID), call)
         return messages.LeaseRevokeResponse(header=self.service.header(reply.revision))
 
     async def _time_to_live(self, request: Any, call: Call) -> Any:
         try:
-            reply = await self.service.ask(LeaseTimeToLive(request.ID, request.keys))
+            reply = await self.service.ask(LeaseTimeToLive(request.ID, request.keys), call)
         except RpcError as error:
             if (error.code, error.message) != LEASE_NOT_FOUND:
                 raise
@@ -64,7 +64,7 @@ class Leasing:
         )
 
     async def _leases(self, request: Any, call: Call) -> Any:
-        reply = await self.service.ask(LeaseList())
+        reply = await self.service.ask(LeaseList(), call)
         return messages.LeaseLeasesResponse(
             header=self.service.header(reply.revision),
             leases=[messages.LeaseStatus(ID=lease) for lease in reply.ids],
@@ -73,7 +73,7 @@ class Leasing:
     async def _keep_alive(self, call: Call) -> None:
         while (request := await call.receive()) is not None:
             try:
-                reply = await self.service.ask(LeaseKeepAlive(request.ID))
+                reply = await self.service.ask(LeaseKeepAlive(request.ID), call)
             except RpcError as error:
                 if (error.code, error.message) != LEASE_NOT_FOUND:
                     raise

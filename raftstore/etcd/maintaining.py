@@ -4,16 +4,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define
 
-from understudy.raftstore.storage import HashKV, Status
+from understudy.raftstore.storage import Alarm, AlarmAction, AlarmType, Hash, HashKV, Status
 
 from .calls import Call
 from .errors import INVALID_DOWNGRADE, NO_DOWNGRADE, NO_LEADER
-from .grpc import RpcError
+from .grpc import Code, RpcError
 from .schema import messages
 
 if TYPE_CHECKING:
     from .service import EtcdService, Handler, StreamHandler
 
+ALARM_ACTIONS: Final[tuple[AlarmAction, ...]] = ("get", "activate", "deactivate")
+ALARM_TYPES: Final[tuple[AlarmType, ...]] = ("none", "nospace", "corrupt")
+"""Each by its number in the protocol."""
 _DOWNGRADE_CANCEL: Final = 2
 _SERVING: Final = 1
 _NOT_SERVING: Final = 2
@@ -26,6 +29,7 @@ class Maintaining:
     @property
     def unary(self) -> dict[str, "Handler"]:
         return {
+            "/etcdserverpb.Maintenance/Alarm": self._alarm,
             "/etcdserverpb.Maintenance/Status": self._status,
             "/etcdserverpb.Maintenance/HashKV": self._hash_kv,
             "/etcdserverpb.Maintenance/Hash": self._hash,
@@ -38,6 +42,19 @@ class Maintaining:
     def streams(self) -> dict[str, "StreamHandler"]:
         return {}
 
+    async def _alarm(self, request: Any, call: Call) -> Any:
+        if request.action >= len(ALARM_ACTIONS) or request.alarm >= len(ALARM_TYPES):
+            raise RpcError(Code.INVALID_ARGUMENT, f"no alarm {request.alarm} or action {request.action}")
+        alarm = Alarm(ALARM_ACTIONS[request.action], request.memberID, ALARM_TYPES[request.alarm])
+        reply = await self.service.ask(alarm, call)
+        return messages.AlarmResponse(
+            header=self.service.header(reply.revision),
+            alarms=[
+                messages.AlarmMember(memberID=each.member, alarm=ALARM_TYPES.index(each.alarm))
+                for each in reply.alarms
+            ],
+        )
+
     async def _status(self, request: Any, call: Call) -> Any:
         reply = await self.service.ask(Status())
         self.service.status = reply
@@ -45,16 +62,17 @@ class Maintaining:
             header=self.service.header(reply.revision),
             version=reply.version,
             dbSize=reply.size_bytes,
-            dbSizeInUse=reply.size_bytes,
+            dbSizeInUse=reply.in_use_bytes,
             leader=reply.leader,
             raftIndex=reply.commit_index,
             raftTerm=reply.term,
             raftAppliedIndex=reply.applied_index,
-            errors=[] if reply.leader else [NO_LEADER[1]],
+            errors=reply.errors or ([] if reply.leader else [NO_LEADER[1]]),
+            isLearner=reply.is_learner,
         )
 
     async def _hash_kv(self, request: Any, call: Call) -> Any:
-        reply = await self.service.ask(HashKV(request.revision))
+        reply = await self.service.ask(HashKV(request.revision), call)
         return messages.HashKVResponse(
             header=self.service.header(reply.revision),
             hash=reply.hash & 0xFFFFFFFF,
@@ -62,12 +80,12 @@ class Maintaining:
         )
 
     async def _hash(self, request: Any, call: Call) -> Any:
-        reply = await self.service.ask(HashKV())
+        reply = await self.service.ask(Hash(), call)
         return messages.HashResponse(header=self.service.header(reply.revision), hash=reply.hash & 0xFFFFFFFF)
 
     async def _defragment(self, request: Any, call: Call) -> Any:
         """There is no file with holes in it: the state is in memory, the log is cut by snapshots."""
-        reply = await self.service.ask(Status())
+        reply = await self.service.ask(Status(), call)
         return messages.DefragmentResponse(header=self.service.header(reply.revision))
 
     async def _downgrade(self, request: Any, call: Call) -> Any:

@@ -24,13 +24,12 @@ from .connection import (
     CallAborted,
     CallBegan,
     ClientFinished,
-    ConnectionEnded,
     Happening,
-    MessageCame,
     ServerConnection,
 )
 from .grpc import Code, RpcError, parse_timeout
 from .http1 import PREFACE, Http1Reader, answer
+from .http2 import ConnectionEnded, MessageCame
 from .listening import Bound
 from .schema import METHODS, Method
 from .service import EtcdService, ServiceOptions
@@ -108,10 +107,10 @@ class EtcdFront(Actor[EtcdServing]):
         request = reader.feed(data)
         with trio.move_on_after(HANDSHAKE_SECONDS):
             while request is None:
-                data = await stream.receive_some(READ_BYTES)
-                if not data:
+                more = await stream.receive_some(READ_BYTES)
+                if not more:
                     return
-                request = reader.feed(data)
+                request = reader.feed(bytes(more))
             await stream.send_all(await answer(self.service, request))
 
 

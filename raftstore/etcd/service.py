@@ -21,7 +21,7 @@ from understudy.actors import (
     World,
 )
 from understudy.mailbox import MailboxFull, Refusal, Request
-from understudy.raftstore.storage import Compact, Status, StatusReply, Storage, StorageError
+from understudy.raftstore.storage import AsUser, Compact, Status, StatusReply, Storage, StorageError
 
 from . import errors
 from .calls import Call
@@ -81,11 +81,12 @@ class EtcdService:
     """Set while there is no leader, made anew when there is one."""
 
     def __attrs_post_init__(self) -> None:
+        from .authority import Authority
         from .leasing import Leasing
         from .maintaining import Maintaining
         from .watching import serve_watch
 
-        leasing, maintaining = Leasing(self), Maintaining(self)
+        authority, leasing, maintaining = Authority(self), Leasing(self), Maintaining(self)
         kv: dict[str, Handler] = {
             "Range": self._range,
             "Put": self._put,
@@ -94,7 +95,7 @@ class EtcdService:
             "Compact": self._compact,
         }
         self._unary = {f"/etcdserverpb.KV/{name}": handler for name, handler in kv.items()}
-        self._unary |= leasing.unary | maintaining.unary
+        self._unary |= authority.unary | leasing.unary | maintaining.unary
         self._streams = {
             "/etcdserverpb.Watch/Watch": lambda call: serve_watch(self, call),
             **leasing.streams,
@@ -139,8 +140,12 @@ class EtcdService:
             await stream(call)
             nursery.cancel()
 
-    async def ask(self, request: Request[Storage, Any]) -> Any:
-        """Ask the store. Raises RpcError."""
+    async def ask(self, request: Request[Storage, Any], call: Call | None = None) -> Any:
+        """Ask the store, on behalf of whoever makes the call. Raises RpcError."""
+        if call is not None:
+            token = call.metadata.get("token", "")
+            if token or call.common_name:
+                request = AsUser(request, token, "" if token else call.common_name)
         try:
             return await self.store.ask(request, self.options.ask_seconds)
         except (AskTimeout, ActorFailed) as error:
@@ -190,21 +195,21 @@ class EtcdService:
     # ---------------------------------------------------------------- reading and writing
 
     async def _range(self, request: Any, call: Call) -> Any:
-        reply = await self.ask(range_from(request))
+        reply = await self.ask(range_from(request), call)
         return range_to(reply, self.header(reply.revision))
 
     async def _put(self, request: Any, call: Call) -> Any:
-        reply = await self.ask(put_from(request))
+        reply = await self.ask(put_from(request), call)
         return put_to(reply, self.header(reply.revision))
 
     async def _delete_range(self, request: Any, call: Call) -> Any:
-        reply = await self.ask(delete_from(request))
+        reply = await self.ask(delete_from(request), call)
         return delete_to(reply, self.header(reply.revision))
 
     async def _txn(self, request: Any, call: Call) -> Any:
-        reply = await self.ask(txn_from(request))
+        reply = await self.ask(txn_from(request), call)
         return txn_to(reply, self.header(reply.revision))
 
     async def _compact(self, request: Any, call: Call) -> Any:
-        reply = await self.ask(Compact(request.revision))
+        reply = await self.ask(Compact(request.revision), call)
         return messages.CompactionResponse(header=self.header(reply.revision))

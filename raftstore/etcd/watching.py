@@ -24,7 +24,7 @@ from understudy.raftstore.storage import (
 )
 
 from .calls import Call
-from .errors import STOPPED, rpc_error
+from .errors import PERMISSION_DENIED, STOPPED, rpc_error
 from .grpc import RpcError
 from .schema import messages
 from .translation import event_to
@@ -131,10 +131,19 @@ class WatchStream:
             progress_notify=True,
         )
         try:
-            opened = await self.service.ask(OpenWatch(watch, writer))
+            opened = await self.service.ask(OpenWatch(watch, writer), self.call)
         except RpcError as error:
             reader.cancel()
             gone = error.__cause__
+            if (error.code, error.message) == PERMISSION_DENIED:
+                await self._send(
+                    await self._revision(),
+                    watch_id=request.watch_id,
+                    created=True,
+                    canceled=True,
+                    cancel_reason=f"rpc error: code = PermissionDenied desc = {error.message}",
+                )
+                return
             if not isinstance(gone, Compacted):
                 raise
             revision = await self._revision()
