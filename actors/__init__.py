@@ -2,7 +2,7 @@
 
 - `world`: the only way to time, randomness, ids and child tasks; `real` and `sim` implement it
 - `dispatch`: every wake-up goes through here; `turns`: one at a time in simulation, in the order that a
-  `schedule` says, in `virtual_time`; `_trio`: Trio's private names
+  `schedule` says, in `virtual_time`; `stuck`: why they do not end; `_trio`: Trio's private names
 - `actor`: what an actor author writes; `ref`: the only way to an actor
 - `cell`: one actor's life; `incarnation`: what it owns until it restarts; `receiving`: its mailbox loop;
   `handling`: one message in it; `signals`: what the system tells it; `supervision`: after a crash, `group`:

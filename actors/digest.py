@@ -14,9 +14,9 @@ from attrs import define, field
 
 from understudy.mailbox import label
 
-from .dispatch import Timer
 from .incarnation import current_cell
 from .simrun import Situation
+from .turns import task_of
 
 
 @define(eq=False)
@@ -34,11 +34,11 @@ class Digest:
     def taken(self, situation: Situation) -> None:
         """A turn is about to be taken."""
         turn = situation.world.ready_turns()[situation.chosen]
-        if isinstance(turn, Timer):
+        task = task_of(turn)
+        if task is None:
             self._current = "timer"
         else:
-            task = turn.waiter.task
-            cell = None if task is None else task.context.get(current_cell)
+            cell = task.context.get(current_cell)
             self._current = "" if cell is None else cell.path
 
     def of(self, situation: Situation) -> int:

@@ -10,6 +10,7 @@ from .dispatch import Timer
 from .incarnation import current_cell
 from .plan import Plan
 from .simrun import Job, RunResult, Situation
+from .turns import Resume, task_of
 
 LINES_MAX = 60
 """Rows of the comparison; the failing run's end matters more than its middle."""
@@ -59,11 +60,11 @@ class Trace:
             self.turns[-1].notes.append(text.removeprefix("handle ").removesuffix(" from "))
 
 
-def _label(turn: Any) -> str:
+def _label(turn: Resume | Timer) -> str:
     """Who takes the turn: an actor by its path, a task of the scenario by its name."""
-    task = None if isinstance(turn, Timer) else turn.waiter.task
+    task = task_of(turn)
     if task is None or task.context.get(current_cell) is not None or turn.label.startswith(task.name):
-        return str(turn.label)
+        return turn.label
     return f"{task.name}: {turn.label}"
 
 

@@ -22,10 +22,14 @@ from .dispatch import Dispatcher, SimulationOver, Timer, TimerHeap, Waiter
 from .ref import current_cell
 from .schedule import Schedule
 from .sim_hosts import HostClock
+from .stuck import turns_in_words, waits_in_words
 from .virtual_time import VirtualClock
 
 PASSES_MAX = 100_000
 """Passes of Trio's loop in one turn: a task that needs more never comes to rest."""
+
+LOOKED_AT = 1_000
+"""Turns before the last one allowed that are looked at, to say what the run was about."""
 
 WIND_DOWN_TURNS = 100_000
 """Turns that a failed run may still take to end what it started in order."""
@@ -39,7 +43,7 @@ class SimulationDeadlock(Exception):
 
 
 class SimulationTooLong(Exception):
-    """The run took more turns than it was allowed."""
+    """The run took more turns than it was allowed; says whether it went round in a circle, and who waits."""
 
 
 class UnscheduledStep(Exception):
@@ -64,6 +68,27 @@ class Resume:
             trio.lowlevel.reschedule(waiter.task)
         else:
             trio.lowlevel.reschedule(waiter.task, self.outcome)
+
+
+@define(eq=False)
+class Alarm(Timer):
+    """A timer whose turn is that of the task which sleeps: not one turn for the timer and one to wake it."""
+
+    sim: "SimDispatcher | None" = None
+    waiter: Waiter | None = None
+
+    def fire(self) -> None:
+        if self.action is not None:
+            self.action = None
+            assert self.sim is not None and self.waiter is not None, self.label
+            self.waiter.woken = True
+            Resume(self.sim, self.waiter, None, self.label).fire()
+
+
+def task_of(turn: Resume | Timer) -> trio.lowlevel.Task | None:
+    """The task that a turn resumes; None: it is a call of a timer's."""
+    waiter = turn.waiter if isinstance(turn, Resume | Alarm) else None
+    return None if waiter is None else waiter.task
 
 
 @define(eq=False)
@@ -102,6 +127,8 @@ class SimDispatcher(Dispatcher):
     _heap: TimerHeap = field(factory=TimerHeap)
     _hash: Any = field(factory=lambda: hashlib.blake2b(digest_size=16))
     _notes: list[str] = field(factory=list)
+    _last: list[tuple[float, str]] = field(factory=list)
+    """When the last turns before too many were taken, and what they were."""
     _passes: int = 0
     """Passes of Trio's loop in this turn so far."""
     _taking: bool = False
@@ -158,12 +185,22 @@ class SimDispatcher(Dispatcher):
             delay_seconds = self.clocks[host].true_delay(delay_seconds)
         return self._add(delay_seconds, action, label, host)
 
+    def wake_later(self, delay_seconds: float, waiter: Waiter) -> Timer:
+        host = host_here()
+        if self.clocks and host in self.clocks:
+            delay_seconds = self.clocks[host].true_delay(delay_seconds)
+        due = self.clock.seconds + max(0.0, delay_seconds)
+        return self._put(Alarm(due, _nothing, waiter.label, None, host, self, waiter), delay_seconds)
+
     def after(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
         """`call_later` of the world itself: by true time, whoever asks for it, and on no host."""
         return self._add(delay_seconds, action, label, None)
 
     def _add(self, delay_seconds: float, action: Callable[[], None], label: str, host: str | None) -> Timer:
         timer = Timer(self.clock.seconds + max(0.0, delay_seconds), action, label, None, host)
+        return self._put(timer, delay_seconds)
+
+    def _put(self, timer: Timer, delay_seconds: float) -> Timer:
         if delay_seconds <= 0.0:
             # Due now: it need not wait until nobody can run, which a busy loop would put off forever.
             self._ready.append(timer)
@@ -268,7 +305,8 @@ class SimDispatcher(Dispatcher):
         ready = self._ready
         if not ready:
             return self._advance()
-        if self.steps >= self.turns_max:
+        looked_at = self.turns_max - self.steps <= LOOKED_AT
+        if looked_at and self.steps >= self.turns_max:
             raise self._too_long()
         index = self.schedule.choose(self.steps, len(ready))
         if index:
@@ -277,6 +315,8 @@ class SimDispatcher(Dispatcher):
             del ready[index]
         else:
             turn = ready.popleft()
+        if looked_at:
+            self._last.append((self.clock.seconds, turn.label))
         self._count(turn.label)
         turn.fire()
         return bool(runnable)
@@ -309,7 +349,14 @@ class SimDispatcher(Dispatcher):
         )
 
     def _too_long(self) -> SimulationTooLong:
-        return SimulationTooLong(f"over {self.turns_max} turns, at {self.clock.seconds:.3f} s virtual time")
+        # Of a short run not what it began with.
+        last = self._last[-max(1, self.turns_max // 2) :]
+        now, labels = self.clock.seconds, [label for _, label in last]
+        since = last[0][0] if last else now
+        return SimulationTooLong(
+            f"over {self.turns_max} turns, at {now:.3f} s virtual time;"
+            f" {turns_in_words(labels, now - since)}; {waits_in_words(self._parked)}"
+        )
 
     def _set_aside(self) -> None:
         """Take what is ready on paused hosts out of the ready set."""
@@ -318,7 +365,7 @@ class SimDispatcher(Dispatcher):
             if isinstance(turn, Timer):
                 host = turn.host
             else:
-                task = turn.waiter.task
+                task = task_of(turn)
                 cell = None if task is None else task.context.get(current_cell)
                 host = None if cell is None else cell.host
             self.paused.get(host or "", going_on).append(turn)
@@ -341,8 +388,7 @@ class SimDispatcher(Dispatcher):
         foreign, ours = _trio.next_deadline(), self._heap.next_due()
         due = foreign if ours is None else min(ours, foreign)
         if due == float("inf"):
-            waiting = ", ".join(sorted(w.label for w in self._parked)) or "nobody"
-            raise SimulationDeadlock(f"nothing will ever happen again; waiting: {waiting}")
+            raise SimulationDeadlock(f"nothing will ever happen again; {waits_in_words(self._parked)}")
         self.clock.seconds = max(self.clock.seconds, due)
         if foreign <= self.clock.seconds:
             self._count("deadline of foreign code")

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -219,7 +221,7 @@ def test_a_deadlock_is_named_and_actors_still_stop_in_order(schedule: Schedule) 
             await world.sleep(1.0)
             await world.event("nothing comes").wait()
 
-    with pytest.raises(SimulationDeadlock, match="waiting: /stops, nothing comes"):
+    with pytest.raises(SimulationDeadlock, match=r"waiting: main for `nothing comes`; idle actors: /stops$"):
         SimWorld(schedule=schedule).run(main)
     assert stopped == [1.5]
 
@@ -262,6 +264,60 @@ def test_a_run_that_does_not_end_is_cut_short() -> None:
     for main in (turns, passes, retries):
         with pytest.raises(SimulationTooLong):
             SimWorld(turns_max=500).run(main)
+
+
+def test_a_run_in_a_circle_is_told_from_a_slow_one_and_says_who_waits() -> None:
+    class Stuck(Memory):
+        @handles(Load)
+        async def load(self, _: Load) -> int:  # type: ignore[override]
+            await self.world.event("its turn").wait()
+            return 0
+
+    async def asks_and(world: World, goes_on: Callable[[int], str]) -> None:
+        async with ActorSystem.open(world) as system:
+            system.spawn(Memory, "idle")
+            stuck = system.spawn(Stuck, "stuck")
+            async with world.nursery() as nursery:
+                nursery.start_soon(stuck.ask, Load(), 1e6, name="asker")
+                for number in count():
+                    await world.sleep(0.01, goes_on(number))
+
+    with pytest.raises(SimulationTooLong) as circle:
+        SimWorld(turns_max=500).run(lambda world: asks_and(world, lambda _: "polls"))
+    text = str(circle.value)
+    assert "in its last 250 turns, in which 2.500 s went by, it did the same again and again" in text
+    assert text.endswith(
+        "so it will never end by itself: `polls`; waiting: /stuck for `its turn`,"
+        " asker for `outside asks /stuck`, main for `polls`; idle actors: /idle"
+    )
+    with pytest.raises(SimulationTooLong, match=r"may only be slow \(`turns_max` allows more\)"):
+        SimWorld(turns_max=500).run(lambda world: asks_and(world, lambda number: f"step {number}"))
+
+
+def test_a_sleep_costs_one_turn_and_may_be_cancelled_while_its_end_is_ready() -> None:
+    async def main(world: World) -> tuple[int, bool]:
+        assert isinstance(world, SimWorld)
+        before = world.steps
+        for _ in range(10):
+            await world.sleep(1.0)
+            await world.sleep(0.0)
+        turns = world.steps - before
+        slept = False
+
+        async def sleeper() -> None:
+            nonlocal slept
+            with scope:
+                await world.sleep(1.0)
+                slept = True
+
+        scope = trio.CancelScope()
+        async with world.nursery() as nursery:
+            # Both are due at the same moment, and this one is first.
+            world.call_later(1.0, scope.cancel)
+            nursery.start_soon(sleeper)
+        return turns, slept
+
+    assert SimWorld().run(main) == (20, False)
 
 
 def test_an_error_in_main_or_in_a_timer_is_raised_bare() -> None:
