@@ -26,8 +26,8 @@ class Feeds:
     _sweep_at: int = 16
 
     def open(self, watch: Watch, to: ChannelWriter[Any]) -> WatchOpened:
-        """Begin to feed a channel. Raises `EmptyKey`, `Compacted`."""
-        number = self.machine.hub.add(watch)
+        """Begin to feed a channel. Raises `EmptyKey`, `Compacted`, `AuthError`."""
+        number = self.machine.open_watch(watch)
         feed = self._feeds[number] = Feed(to, self.context.world.signal(f"{to.label} feed"))
         self.context.adopt(to)
         self._sweep()

@@ -26,7 +26,7 @@ from understudy.actors import (
     handles,
 )
 from understudy.mailbox import ChannelClosed, MailboxFull
-from understudy.raftstore.machine import Answer, is_write, size_bytes
+from understudy.raftstore.machine import Answer, is_serializable, is_write, size_bytes
 from understudy.raftstore.member import Member
 from understudy.raftstore.memberlog import MemberLog, VolatileLog
 from understudy.raftstore.membership import (
@@ -43,26 +43,17 @@ from understudy.raftstore.membership import (
 )
 from understudy.raftstore.options import GroupOptions
 from understudy.raftstore.ready import PersistentState
-from understudy.raftstore.serving import serving
+from understudy.raftstore.serving import ServingAside
 from understudy.raftstore.storage import (
-    Compact,
+    AsUser,
     DeleteRange,
-    HashKV,
-    LeaseGrant,
-    LeaseKeepAlive,
-    LeaseList,
-    LeaseRevoke,
-    LeaseTimeToLive,
     NotLeader,
     OpenWatch,
     Put,
     Range,
-    RequestProgress,
     RequestTooLarge,
-    Status,
     Storage,
     StorageError,
-    StorageRequest,
     Txn,
     Unavailable,
     Watch,
@@ -81,7 +72,7 @@ class Pending:
     """A request that is not answered yet."""
 
     number: int
-    request: StorageRequest
+    request: Any
     settled: Event
     answer: Answer | None = None
     member: int = 0
@@ -94,12 +85,10 @@ class Pending:
     @property
     def anywhere(self) -> bool:
         """Any member may answer it."""
-        return isinstance(self.request, Status) or (
-            isinstance(self.request, Range) and self.request.serializable
-        )
+        return is_serializable(self.request)
 
 
-class Group(Actor[Storage]):
+class Group(ServingAside, Actor[Storage]):
     def __init__(
         self, logs: Sequence[MemberLog] | DiskLogs, hosts: Sequence[str] | None, options: GroupOptions
     ) -> None:
@@ -108,6 +97,7 @@ class Group(Actor[Storage]):
         self.logs: Sequence[MemberLog] = [] if isinstance(logs, DiskLogs) else logs
         self.hosts = hosts
         self.options = options
+        self.bcrypt_cost = options.member.store.bcrypt_cost
         self.leader = 0
         self.term = 0
         self._members: dict[int, Ref[Membership]] = {}
@@ -153,24 +143,11 @@ class Group(Actor[Storage]):
 
     # ---------------------------------------------------------------- requests
 
-    _range = serving(Range, concurrent=True)
-    _put = serving(Put, concurrent=True)
-    _delete_range = serving(DeleteRange, concurrent=True)
-    _txn = serving(Txn, concurrent=True)
-    _compact = serving(Compact, concurrent=True)
-    _lease_grant = serving(LeaseGrant, concurrent=True)
-    _lease_revoke = serving(LeaseRevoke, concurrent=True)
-    _lease_keep_alive = serving(LeaseKeepAlive, concurrent=True)
-    _lease_time_to_live = serving(LeaseTimeToLive, concurrent=True)
-    _lease_list = serving(LeaseList, concurrent=True)
-    _request_progress = serving(RequestProgress, concurrent=True)
-    _status = serving(Status, concurrent=True)
-    _hash_kv = serving(HashKV, concurrent=True)
-
-    async def serve(self, request: StorageRequest) -> object:
+    async def serve(self, request: Any) -> Any:
         """Have a request answered by the member that can. Raises a `StorageError`."""
-        if isinstance(request, Range | Put | DeleteRange | Txn):
-            check_shape(request)
+        asked = request.request if isinstance(request, AsUser) else request
+        if isinstance(asked, Range | Put | DeleteRange | Txn):
+            check_shape(asked, self.options.member.store.max_txn_operations)
             size = size_bytes(request)
             if size > self.options.max_request_bytes:
                 raise RequestTooLarge(size, self.options.max_request_bytes)
@@ -354,7 +331,7 @@ class Group(Actor[Storage]):
             raise Unavailable("no leader to watch at")
         self.context.adopt(request.to)
         next_revision = request.watch.start_revision or opened.revision + 1
-        watch = evolve(request.watch, start_revision=next_revision)
+        watch = evolve(request.watch, start_revision=next_revision, granted=True)
         cancel = self.context.start_soon(self._relay, watch, reader, request.to)
         self._sweep()
         self._relays.append((request.to, cancel))

@@ -6,13 +6,14 @@ alive lately: it gives every lease its whole time again, or what its last *check
 lasts longer than its time to live across a change of leader, and never shorter.
 """
 
-import heapq
 from collections.abc import Iterator
+from math import ceil
 from typing import Final
 
 from attrs import define, evolve, field, frozen
 
 from understudy.mailbox import message
+from understudy.raftstore.deadlines import Deadlines
 from understudy.raftstore.sortedmap import SortedMap
 
 CHECKPOINT_INTERVAL_S: Final = 300
@@ -91,75 +92,48 @@ class LeaseTable:
 @define
 class LeaseClock:
     checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S
-    deadlines_s: dict[int, float] = field(factory=dict)
-    """By lease, when it is over."""
-    _heap: list[tuple[float, int]] = field(factory=list)
-    """(deadline, lease); entries that no longer agree with `deadlines_s` are void."""
-    _checkpoints_s: dict[int, float] = field(factory=dict)
-    """By lease, when its remaining time is to be written down next; only of those that last long enough."""
-    _checkpoint_heap: list[tuple[float, int]] = field(factory=list)
+    _ends: Deadlines[int] = field(factory=Deadlines)
+    _checkpoints: Deadlines[int] = field(factory=Deadlines)
+    """When the remaining time of a lease is to be written down next; only of those that last long enough."""
 
     def start(self, lease: int, left_s: float, now_s: float) -> None:
         """Begin, or begin again, the time of a lease."""
-        self.deadlines_s[lease] = now_s + left_s
-        heapq.heappush(self._heap, (now_s + left_s, lease))
+        self._ends.set(lease, now_s + left_s)
         self._schedule_checkpoint(lease, now_s)
 
     def _schedule_checkpoint(self, lease: int, now_s: float) -> None:
-        due_s = now_s + self.checkpoint_interval_s
-        if due_s < self.deadlines_s[lease]:
-            self._checkpoints_s[lease] = due_s
-            heapq.heappush(self._checkpoint_heap, (due_s, lease))
+        end_s = self._ends.get(lease)
+        if end_s is not None and now_s + self.checkpoint_interval_s < end_s:
+            self._checkpoints.set(lease, now_s + self.checkpoint_interval_s)
         else:
-            self._checkpoints_s.pop(lease, None)
+            self._checkpoints.forget(lease)
 
     def forget(self, lease: int) -> None:
-        self.deadlines_s.pop(lease, None)
-        self._checkpoints_s.pop(lease, None)
+        self._ends.forget(lease)
+        self._checkpoints.forget(lease)
 
-    def left_s(self, lease: int, now_s: float) -> float:
-        return max(0.0, self.deadlines_s[lease] - now_s)
+    def left_s(self, lease: int, now_s: float) -> float | None:
+        """None for a lease that this clock has not been told of."""
+        end_s = self._ends.get(lease)
+        return None if end_s is None else max(0.0, end_s - now_s)
 
     def next_deadline_s(self) -> float | None:
         """When `take_over` or `take_checkpoints` has something to tell."""
-        _drop_void(self._heap, self.deadlines_s)
-        _drop_void(self._checkpoint_heap, self._checkpoints_s)
-        heads = [heap[0][0] for heap in (self._heap, self._checkpoint_heap) if heap]
-        return min(heads, default=None)
+        times = [self._ends.next_s(), self._checkpoints.next_s()]
+        return min([time for time in times if time is not None], default=None)
 
     def take_over(self, now_s: float, retry_s: float) -> list[int]:
         """The leases whose time is over, ascending. They come again after `retry_s` unless they are
         forgotten."""
-        over: list[int] = []
-        heap = self._heap
-        _drop_void(heap, self.deadlines_s)
-        while heap and heap[0][0] <= now_s:
-            _, lease = heapq.heappop(heap)
-            over.append(lease)
-            self.deadlines_s[lease] = now_s + retry_s
-            heapq.heappush(heap, (now_s + retry_s, lease))
-            _drop_void(heap, self.deadlines_s)
-        return sorted(over)
+        over = sorted(self._ends.take(now_s))
+        for lease in over:
+            self._ends.set(lease, now_s + retry_s)
+        return over
 
     def take_checkpoints(self, now_s: float) -> list[tuple[int, int]]:
         """(lease, seconds left, rounded up) of those whose remaining time is to be written down now."""
         due: list[tuple[int, int]] = []
-        heap = self._checkpoint_heap
-        _drop_void(heap, self._checkpoints_s)
-        while heap and heap[0][0] <= now_s and len(due) < CHECKPOINTS_MAX:
-            _, lease = heapq.heappop(heap)
-            left_s = -int(-self.left_s(lease, now_s) // 1)
-            if left_s > 0:
-                due.append((lease, left_s))
+        for lease in sorted(self._checkpoints.take(now_s, CHECKPOINTS_MAX)):
+            due.append((lease, ceil(self.left_s(lease, now_s) or 0.0)))
             self._schedule_checkpoint(lease, now_s)
-            _drop_void(heap, self._checkpoints_s)
-        return sorted(due)
-
-
-def _drop_void(heap: list[tuple[float, int]], deadlines_s: dict[int, float]) -> None:
-    if len(heap) > 2 * len(deadlines_s) + 64:
-        # A long lease that is kept alive often leaves an entry each time, far down in the heap.
-        heap[:] = [(due_s, lease) for lease, due_s in deadlines_s.items()]
-        heapq.heapify(heap)
-    while heap and deadlines_s.get(heap[0][1]) != heap[0][0]:
-        heapq.heappop(heap)
+        return due

@@ -4,52 +4,96 @@ A router that heard nothing about a command may send it again. So that it is don
 within a *session*, and the machine remembers the answers that a router has not confirmed yet (thesis §6.3).
 """
 
-from typing import Any, Final, TypeGuard
+import zlib
+from typing import Any, Final, get_args
 
-from attrs import define, field
+from attrs import define, evolve, field
 
-from understudy.raftstore.leases import LeaseClock
+from understudy.mailbox import encode
+from understudy.raftstore.alarms import Alarms, room_needed
+from understudy.raftstore.authorization import check_auth_revision, check_permission
 from understudy.raftstore.messages import Entry
 from understudy.raftstore.mvcc import MutatingRequest, MvccStore
+from understudy.raftstore.options import StoreOptions
 from understudy.raftstore.sessions import Answer as Answer
 from understudy.raftstore.sessions import Command as Command
 from understudy.raftstore.sessions import Session, SessionState
 from understudy.raftstore.snapshot import MachineSnapshot
 from understudy.raftstore.storage import (
-    Compact,
+    Alarm,
+    AlarmReply,
+    AssignToken,
+    AsUser,
+    AuthenticateReply,
+    AuthReply,
+    AuthStatus,
+    AuthStatusReply,
+    AuthWrite,
     DeleteRange,
+    EmptyKey,
+    Hash,
     HashKV,
-    LeaseGrant,
+    HashReply,
     LeaseKeepAlive,
     LeaseKeepAliveReply,
     LeaseList,
     LeaseNotFound,
-    LeaseRevoke,
     LeaseTimeToLive,
     LeaseTimeToLiveReply,
+    PasswordHash,
+    PasswordHashReply,
     ProgressReply,
     Put,
     Range,
     RequestProgress,
+    RoleGet,
+    RoleGetReply,
+    RoleList,
+    RoleListReply,
+    Status,
+    StatusReply,
     StorageError,
-    StorageRequest,
     Txn,
     Unavailable,
+    UserGet,
+    UserGetReply,
+    UserList,
+    UserListReply,
+    Watch,
 )
+from understudy.raftstore.timing import Timing
+from understudy.raftstore.users import Users
 from understudy.raftstore.watch import WatchHub
+
+ETCD_VERSION: Final = "3.5.21"
+"""The etcd version whose behaviour this is."""
+
+MVCC_WRITES: Final = get_args(MutatingRequest)
+AUTH_WRITES: Final = get_args(AuthWrite)
 
 SESSIONS_MAX: Final = 64
 """How many sessions are remembered; the one that was silent longest is forgotten first."""
 
-MUTATING: Final = (Put, DeleteRange, Txn, Compact, LeaseGrant, LeaseRevoke)
+MUTATING: Final = (*MVCC_WRITES, *AUTH_WRITES, Alarm)
 
 
-def is_write(request: StorageRequest) -> TypeGuard[MutatingRequest]:
+def unwrapped(request: Any) -> Any:
+    """What is asked for, whoever asks."""
+    return request.request if isinstance(request, AsUser) else request
+
+
+def is_write(request: Any) -> bool:
     """Whether a request goes through the log. A transaction of reads does too: it is atomic that way."""
-    return isinstance(request, MUTATING)
+    return isinstance(unwrapped(request), MUTATING)
 
 
-def size_bytes(request: StorageRequest) -> int:
+def is_serializable(request: Any) -> bool:
+    """Whether any member may answer a request from what it has applied."""
+    request = unwrapped(request)
+    return isinstance(request, Status) or (isinstance(request, Range) and request.serializable)
+
+
+def size_bytes(request: Any) -> int:
     """About what a request weighs."""
     match request:
         case Put():
@@ -62,20 +106,27 @@ def size_bytes(request: StorageRequest) -> int:
                 for compare in request.compares
             )
             return 64 + compares + sum(map(size_bytes, (*request.success, *request.failure)))
+        case AsUser():
+            return 64 + len(request.token) + size_bytes(request.request)
         case _:
             return 64
 
 
 @define
 class StateMachine:
-    store: MvccStore = field(factory=MvccStore)
+    options: StoreOptions = field(factory=StoreOptions)
+    store: MvccStore = field(init=False)
+    users: Users = field(factory=Users)
+    alarms: Alarms = field(factory=Alarms)
     sessions: dict[int, Session] = field(factory=dict)
     hub: WatchHub = field(init=False)
-    clock: LeaseClock = field(factory=LeaseClock)
-    """Kept by the leader alone; empty elsewhere."""
+    timing: Timing = field(init=False)
+    """What is due; kept by the leader alone, empty elsewhere."""
 
     def __attrs_post_init__(self) -> None:
+        self.store = MvccStore(self.options)
         self.hub = WatchHub(self.store)
+        self.timing = Timing(self.options)
 
     # ---------------------------------------------------------------- the log
 
@@ -86,7 +137,7 @@ class StateMachine:
             return None, []
         assert isinstance(command, Command), entry
         if not command.session:
-            return self.run(command.request)
+            return self.run(command.request, trusted=True)
         session = self.sessions.pop(command.session, None) or Session()
         self.sessions[command.session] = session
         if len(self.sessions) > SESSIONS_MAX:
@@ -101,76 +152,184 @@ class StateMachine:
             session.answers[command.number] = answer
         return answer, woken
 
-    def run(self, request: MutatingRequest) -> tuple[Answer, list[int]]:
-        """Do a write."""
+    def run(self, request: Any, *, trusted: bool = False) -> tuple[Answer, list[int]]:
+        """Do a write. `trusted`: the store's own, which nobody need be allowed."""
         store = self.store
         before = store.revision
         try:
-            answer = Answer(reply=store.apply(request))
+            allowed = unwrapped(request) if trusted else self._let_in(request)
+            self.alarms.check(allowed)
+            reply = self._write(allowed)
         except StorageError as refused:
             return Answer(refusal=refused), []
         woken: list[int] = []
         if store.revision > before:
             woken = self.hub.changed(next(store.changes.since(store.revision)))
-        return answer, woken
+        return Answer(reply=reply), woken
+
+    def _write(self, request: Any) -> object:
+        store = self.store
+        if isinstance(request, MVCC_WRITES):
+            return store.apply(request)
+        match request:
+            case Alarm():
+                return AlarmReply(store.revision, self.alarms.apply(request))
+            case LeaseKeepAlive():
+                # Only where something about the lease is under way in the log, see `through_log`.
+                store.keep_alive(request.id)
+                return self._kept_alive(request)
+            case AssignToken():
+                return AuthenticateReply(store.revision, self.users.apply(request))
+            case _:
+                assert isinstance(request, AUTH_WRITES), request
+                self.users.apply(request)
+                return AuthReply(store.revision)
+
+    # ---------------------------------------------------------------- who may do what
+
+    def _let_in(self, request: Any) -> Any:
+        """The request itself, if whoever makes it may. Raises `AuthError`."""
+        users = self.users
+        if not users.enabled:
+            return unwrapped(request)
+        user = ""
+        if isinstance(request, AsUser):
+            user = users.owner(request.token) if request.token else request.user
+            check_auth_revision(request.auth_revision, users)
+            request = request.request
+        check_permission(request, user, users, self.store.leases)
+        return request
+
+    def open_watch(self, watch: Watch) -> int:
+        """A new watch; returns its number in the hub. Raises `EmptyKey`, `Compacted`, `AuthError`."""
+        if not watch.key:
+            raise EmptyKey()
+        if self.users.enabled and not watch.granted:
+            self._let_in(AsUser(watch, watch.token, watch.user))
+        return self.hub.add(watch)
 
     # ---------------------------------------------------------------- reads
 
-    def read(self, request: StorageRequest, now_s: float) -> Answer:
+    def read(self, request: Any, now_s: float) -> Answer:
         """Answer what does not go through the log, from the state as it is."""
         try:
-            return Answer(reply=self._read(request, now_s))
+            self.timing.used(request, now_s)
+            return Answer(reply=self._read(self._let_in(request), now_s))
         except StorageError as refused:
             return Answer(refusal=refused)
 
-    def _read(self, request: StorageRequest, now_s: float) -> object:
-        store = self.store
+    def _read(self, request: Any, now_s: float) -> object:
+        store, users = self.store, self.users
         match request:
             case Range():
                 return store.range(request)
             case HashKV():
                 return store.hash(request)
+            case Hash():
+                return HashReply(store.revision, self._hash())
             case LeaseList():
                 return store.list_leases(request)
             case LeaseKeepAlive():
-                lease = store.leases.get(request.id)
-                if lease is None:
-                    raise LeaseNotFound(request.id)
-                self.clock.start(lease.id, lease.ttl_s, now_s)
-                return LeaseKeepAliveReply(store.revision, lease.id, lease.ttl_s)
+                reply = self._kept_alive(request)
+                self.timing.leases.start(reply.id, reply.ttl_s, now_s)
+                return reply
             case LeaseTimeToLive():
                 lease = store.leases.get(request.id)
                 if lease is None:
                     raise LeaseNotFound(request.id)
-                left_s = int(self.clock.left_s(lease.id, now_s))
+                left_s = self.timing.leases.left_s(lease.id, now_s)
+                left_s = lease.ttl_s if left_s is None else int(left_s)
                 keys = store.leases.keys(lease.id) if request.keys else ()
                 return LeaseTimeToLiveReply(store.revision, lease.id, left_s, lease.ttl_s, keys)
             case RequestProgress():
                 self.hub.request_bookmarks()
                 return ProgressReply(store.revision)
+            case AuthStatus():
+                return AuthStatusReply(store.revision, users.enabled, users.revision)
+            case UserGet():
+                return UserGetReply(store.revision, users.user(request.name).roles)
+            case UserList():
+                return UserListReply(store.revision, tuple(sorted(users.users)))
+            case RoleGet():
+                return RoleGetReply(store.revision, users.permissions(request.role))
+            case RoleList():
+                return RoleListReply(store.revision, tuple(sorted(users.roles)))
+            case PasswordHash():
+                return PasswordHashReply(store.revision, users.revision, users.password_of(request.name))
             case _:
                 raise AssertionError(f"{request} is not a read")
 
-    # ---------------------------------------------------------------- leases
+    def _kept_alive(self, request: LeaseKeepAlive) -> LeaseKeepAliveReply:
+        lease = self.store.leases.get(request.id)
+        if lease is None:
+            raise LeaseNotFound(request.id)
+        return LeaseKeepAliveReply(self.store.revision, lease.id, lease.ttl_s)
 
-    def start_leases(self, now_s: float) -> None:
-        """This member leads now: every lease has its whole time before it."""
-        self.clock = LeaseClock()
-        for lease in self.store.leases:
-            self.clock.start(lease.id, lease.ttl_s, now_s)
+    def _hash(self) -> int:
+        """Over all that is replicated but the sessions."""
+        rest = (tuple(self.store.leases), self.users.state(), tuple(self.alarms.raised))
+        return zlib.crc32(encode(list(rest)), self.store.hash(HashKV()).hash)
 
-    def stop_leases(self) -> None:
+    def status(
+        self, member: int, leader: int, term: int, commit_index: int, applied_index: int, is_learner: bool
+    ) -> StatusReply:
+        """How a member is that knows this of its group."""
+        store = self.store
+        errors = [f"memberID:{alarm.member} alarm:{alarm.alarm.upper()} " for alarm in self.alarms.raised]
+        return StatusReply(
+            revision=store.revision,
+            version=ETCD_VERSION,
+            member=member,
+            leader=leader,
+            term=term,
+            commit_index=commit_index,
+            applied_index=applied_index,
+            compact_revision=store.compact_revision,
+            size_bytes=store.keys.size_bytes,
+            in_use_bytes=store.keys.size_bytes,
+            quota_bytes=self.options.quota_bytes,
+            is_learner=is_learner,
+            errors=tuple(errors if leader else ["etcdserver: no leader", *errors]),
+        )
+
+    # ---------------------------------------------------------------- at the leader
+
+    def over_quota(self, request: Any) -> bool:
+        """Whether a write needs more room than there is: then `nospace` is to be raised."""
+        quota = self.options.quota_bytes
+        room = room_needed(unwrapped(request)) if quota else 0
+        return room > 0 and self.store.keys.size_bytes + room >= quota
+
+    def proposal(self, request: Any, now_s: float) -> Any:
+        """A write as it is to be proposed by the leader now: with the state of users on which it came in."""
+        if isinstance(request, AsUser):
+            self.timing.used(request, now_s)
+            if self.users.enabled:
+                return evolve(request, auth_revision=self.users.revision)
+        return request
+
+    def through_log(self, request: Any) -> bool:
+        """Whether a read must be proposed all the same: a keep-alive of a lease about which something is, or
+        may be, under way in the log. Its end, which the keep-alive must not overtake; or a checkpoint, which
+        would have the next leader end it before the time that the keep-alive promises."""
+        request = unwrapped(request)
+        if not isinstance(request, LeaseKeepAlive):
+            return False
+        lease = self.store.leases.get(request.id)
+        return lease is not None and (lease.remaining_s > 0 or request.id in self.timing.under_way)
+
+    def start_leading(self, now_s: float) -> None:
+        """This member leads now: every lease has what its checkpoint left of it, or its whole time."""
+        self.timing = Timing(self.options)
+        self.timing.start(self.store.leases, self.users, now_s)
+
+    def stop_leading(self) -> None:
         """This member leads no more."""
-        self.clock = LeaseClock()
+        self.timing = Timing(self.options)
 
-    def follow_leases(self, request: Any, answer: Answer, now_s: float) -> None:
-        """Keep the clock in step with a write that was just applied."""
-        if answer.refusal is not None:
-            return
-        if isinstance(request, LeaseGrant):
-            self.clock.start(answer.reply.id, answer.reply.ttl_s, now_s)
-        elif isinstance(request, LeaseRevoke):
-            self.clock.forget(request.id)
+    def follow(self, request: Any, answer: Answer, now_s: float) -> None:
+        """Keep the leader's clocks in step with a write that was just applied."""
+        self.timing.applied(unwrapped(request), answer, now_s)
 
     # ---------------------------------------------------------------- snapshots
 
@@ -180,14 +339,19 @@ class StateMachine:
             SessionState(number, session.settled, tuple(session.answers.items()))
             for number, session in self.sessions.items()
         )
-        return MachineSnapshot(self.store.fork(), sessions)
+        return MachineSnapshot(self.store.fork(), self.users.state(), tuple(self.alarms.raised), sessions)
 
     def restore(self, snapshot: MachineSnapshot | None) -> None:
         """Begin again from a snapshot; None is the state before the first entry. Watches must be gone."""
         assert not self.hub.watchers, list(self.hub.watchers)
-        self.store = MvccStore() if snapshot is None else MvccStore.restore(snapshot.store)
         self.sessions = {}
-        for state in snapshot.sessions if snapshot is not None else ():
-            self.sessions[state.session] = Session(state.settled, dict(state.answers))
+        if snapshot is None:
+            self.store, self.users, self.alarms = MvccStore(self.options), Users(), Alarms()
+        else:
+            self.store = MvccStore.restore(snapshot.store, self.options)
+            self.users = Users.restore(snapshot.users)
+            self.alarms = Alarms(dict.fromkeys(snapshot.alarms))
+            for state in snapshot.sessions:
+                self.sessions[state.session] = Session(state.settled, dict(state.answers))
         self.hub = WatchHub(self.store, next_id=self.hub.next_id)
-        self.clock = LeaseClock()
+        self.timing = Timing(self.options)

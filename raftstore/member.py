@@ -16,7 +16,15 @@ from attrs import evolve, frozen
 from understudy.actors import Actor, Ref, handles
 from understudy.mailbox import MailboxFull
 from understudy.raftstore.feeds import Feeds
-from understudy.raftstore.machine import Answer, Command, StateMachine, is_write, size_bytes
+from understudy.raftstore.machine import (
+    Answer,
+    Command,
+    StateMachine,
+    is_serializable,
+    is_write,
+    size_bytes,
+    unwrapped,
+)
 from understudy.raftstore.memberlog import MemberLog
 from understudy.raftstore.membership import (
     HandOver,
@@ -27,7 +35,6 @@ from understudy.raftstore.membership import (
     Outcomes,
     Packet,
     ServeWatch,
-    Submission,
     Submit,
 )
 from understudy.raftstore.messages import (
@@ -44,9 +51,9 @@ from understudy.raftstore.raft import Raft
 from understudy.raftstore.ready import NotLeading, ProposalRefused, Ready
 from understudy.raftstore.snapshot import MachineSnapshot, PackedSnapshot
 from understudy.raftstore.storage import (
-    LeaseRevoke,
+    Alarm,
+    NoSpace,
     NotLeader,
-    Range,
     RequestProgress,
     Status,
     StatusReply,
@@ -57,9 +64,6 @@ from understudy.raftstore.storage import (
 from understudy.raftstore.wal.errors import StoreFolderError
 
 log = logging.getLogger("understudy.raftstore")
-
-ETCD_VERSION = "3.5.21"
-"""The etcd version whose behaviour this is."""
 
 FULL_ROUTER_S = 0.01
 """Answers wait so long for room in their router's mailbox."""
@@ -94,7 +98,7 @@ class Member(Actor[Membership]):
         self.peers = peers
         self.router = router
         self.options = options
-        self.machine = StateMachine()
+        self.machine = StateMachine(options.store)
         self._proposals: dict[int, Waiting] = {}
         """By index of the entry."""
         self._reads: dict[ReadToken, list[Waiting]] = {}
@@ -174,11 +178,11 @@ class Member(Actor[Membership]):
         for submission in submit.submissions:
             request = submission.request
             waiting = Waiting(submit.to, submit.session, submission.number, request)
-            if is_write(request):
-                self._propose(submit, submission)
-            elif isinstance(request, Status):
+            if is_write(request) or self.machine.through_log(request):
+                self._propose(waiting, submit.settled)
+            elif isinstance(unwrapped(request), Status):
                 self._answer(waiting, Answer(reply=self._status()))
-            elif isinstance(request, Range) and request.serializable:
+            elif is_serializable(request):
                 self._answer(waiting, self.machine.read(request, self.world.monotonic()))
             else:
                 linearizable.append(waiting)
@@ -186,21 +190,22 @@ class Member(Actor[Membership]):
             self._read_index(linearizable)
         self._work.set()
 
-    def _propose(self, submit: Submit, submission: Submission) -> None:
-        request = submission.request
-        command = Command(submit.session, submission.number, submit.settled, request)
+    def _propose(self, waiting: Waiting, settled: int) -> None:
+        """Propose a client's request. `settled`: see `Command`; 0 where it is not known."""
+        if self.raft.leadership is not None and self.machine.over_quota(waiting.request):
+            self._propose_own(Alarm("activate", self.member, "nospace"))
+            self._answer(waiting, Answer(refusal=NoSpace()))
+            return
+        request = self.machine.proposal(waiting.request, self.world.monotonic())
+        command = Command(waiting.session, waiting.number, settled, request)
         try:
             index = self.raft.propose(command, size_bytes(request))
         except NotLeading as error:
-            answer = Answer(refusal=NotLeader(error.leader))
+            self._answer(waiting, Answer(refusal=NotLeader(error.leader)))
         except ProposalRefused as error:
-            answer = Answer(refusal=Unavailable(error.reason))
+            self._answer(waiting, Answer(refusal=Unavailable(error.reason)))
         else:
-            self._proposals[index] = Waiting(
-                submit.to, submit.session, submission.number, request, self.raft.term
-            )
-            return
-        self._answer(Waiting(submit.to, submit.session, submission.number, request), answer)
+            self._proposals[index] = evolve(waiting, term=self.raft.term)
 
     def _read_index(self, reads: list[Waiting]) -> None:
         if self.raft.leadership is None:
@@ -312,7 +317,7 @@ class Member(Actor[Membership]):
     def _arm_timer(self) -> None:
         """Wake the driver when the core is due. A timer that is early does no harm, a late one would."""
         due_s = self.raft.deadline_ms / 1000.0
-        lease_s = self.machine.clock.next_deadline_s()
+        lease_s = self.machine.timing.next_deadline_s()
         if lease_s is not None:
             due_s = min(due_s, lease_s)
         now_s = self.world.monotonic()
@@ -331,7 +336,7 @@ class Member(Actor[Membership]):
         answer, woken = self.machine.apply(entry)
         self._feeds.wake(woken)
         if answer is not None and self.raft.leadership is not None:
-            self.machine.follow_leases(entry.data.request, answer, self.world.monotonic())
+            self.machine.follow(entry.data.request, answer, self.world.monotonic())
         waiting = self._proposals.pop(entry.index, None)
         if waiting is not None:
             if waiting.term != entry.term:
@@ -383,23 +388,23 @@ class Member(Actor[Membership]):
                 later.append((index, reads))
                 continue
             for waiting in reads:
+                if self.machine.through_log(waiting.request):
+                    self._propose(waiting, settled=0)
+                    continue
                 self._answer(waiting, self.machine.read(waiting.request, self.world.monotonic()))
-                if isinstance(waiting.request, RequestProgress):
+                if isinstance(unwrapped(waiting.request), RequestProgress):
                     self._feeds.wake_all()
         self._indexed_reads = later
 
     def _status(self) -> StatusReply:
-        raft, store = self.raft, self.machine.store
-        return StatusReply(
-            revision=store.revision,
-            version=ETCD_VERSION,
-            member=self.member,
-            leader=raft.leader,
-            term=raft.term,
-            commit_index=raft.log.commit_index,
-            applied_index=raft.log.applied_index,
-            compact_revision=store.compact_revision,
-            size_bytes=store.keys.size_bytes,
+        raft = self.raft
+        return self.machine.status(
+            self.member,
+            raft.leader,
+            raft.term,
+            raft.log.commit_index,
+            raft.log.applied_index,
+            self.member in raft.configuration.learners,
         )
 
     # ---------------------------------------------------------------- leadership and leases
@@ -411,23 +416,26 @@ class Member(Actor[Membership]):
         led = self._known_leader[1] == self.member
         self._known_leader = known
         if self.raft.leadership is not None:
-            self.machine.start_leases(self.world.monotonic())
+            self.machine.start_leading(self.world.monotonic())
         elif led:
-            self.machine.stop_leases()
+            self.machine.stop_leading()
             # Whoever watches goes on at the next leader, from the last revision that came.
             self._feeds.close_all()
         self._tell_news()
 
     def _end_leases(self) -> None:
+        """Propose what the time brings."""
         if self.raft.leadership is None:
             return
-        over = self.machine.clock.take_over(self.world.monotonic(), self.options.lease_retry_seconds)
-        for lease in over:
-            request = LeaseRevoke(lease)
-            try:
-                self.raft.propose(Command(0, 0, 0, request), size_bytes(request))
-            except ProposalRefused:
-                return
+        for request in self.machine.timing.due(self.world.monotonic(), self.options.lease_retry_seconds):
+            self._propose_own(request)
+
+    def _propose_own(self, request: Any) -> None:
+        """If it is not taken now, it will be proposed again."""
+        try:
+            self.raft.propose(Command(0, 0, 0, request), size_bytes(request))
+        except ProposalRefused:
+            log.info("member %d: a proposal of its own was refused", self.member)
 
     # ---------------------------------------------------------------- what goes out
 

@@ -16,6 +16,7 @@ from attrs import define, evolve, field
 from understudy.raftstore.changelog import Change, ChangeLog, change_of, pairs_of
 from understudy.raftstore.keyspace import KeySpace
 from understudy.raftstore.leases import LeaseState, LeaseTable
+from understudy.raftstore.options import StoreOptions
 from understudy.raftstore.storage import (
     Compact,
     Compacted,
@@ -26,8 +27,9 @@ from understudy.raftstore.storage import (
     FutureRevision,
     HashKV,
     HashKVReply,
-    InvalidRequest,
     KeyValue,
+    LeaseCheckpoint,
+    LeaseCheckpointReply,
     LeaseExists,
     LeaseGrant,
     LeaseGrantReply,
@@ -45,14 +47,22 @@ from understudy.raftstore.storage import (
     Txn,
     TxnReply,
 )
-from understudy.raftstore.transaction import Decided, check_shape, check_state, decide
+from understudy.raftstore.transaction import Decided, check_put, check_range, check_shape, check_state, decide
 
 FIRST_REVISION: Final = 1
 MAX_LEASE_TTL_S: Final = 9_000_000_000
 """etcd's own bound."""
 
-MutatingRequest = Put | DeleteRange | Txn | Compact | LeaseGrant | LeaseRevoke
-MutatingReply = PutReply | DeleteRangeReply | TxnReply | CompactReply | LeaseGrantReply | LeaseRevokeReply
+MutatingRequest = Put | DeleteRange | Txn | Compact | LeaseGrant | LeaseRevoke | LeaseCheckpoint
+MutatingReply = (
+    PutReply
+    | DeleteRangeReply
+    | TxnReply
+    | CompactReply
+    | LeaseGrantReply
+    | LeaseRevokeReply
+    | LeaseCheckpointReply
+)
 
 
 PRUNED_AT_ONCE: Final = 20_000
@@ -63,6 +73,7 @@ PRUNED_EACH_TIME: Final = 256
 
 @define
 class MvccStore:
+    options: StoreOptions = field(factory=StoreOptions)
     revision: int = FIRST_REVISION
     compact_revision: int = 0
     """Reads below it are refused; 0 while nothing was compacted."""
@@ -85,9 +96,10 @@ class MvccStore:
         return evolve(self, keys=self.keys.fork(), leases=self.leases.fork(), changes=self.changes.fork())
 
     @classmethod
-    def restore(cls, view: "MvccStore") -> "MvccStore":
+    def restore(cls, view: "MvccStore", options: StoreOptions | None = None) -> "MvccStore":
         """A store that goes on from a view, which stays as it is."""
         store = view.fork()
+        store.options = options or view.options
         for values in store.keys.live.blocks():
             for pair in values:
                 if pair.lease:
@@ -117,9 +129,12 @@ class MvccStore:
             self._prune(PRUNED_EACH_TIME)
         match request:
             case Put() | DeleteRange() | Txn():
-                check_shape(request)
+                check_shape(request, self.options.max_txn_operations)
                 if not isinstance(request, Txn):
-                    check_state((request,), self.keys, self.leases, self.revision, self.compact_revision)
+                    if isinstance(request, Put):
+                        if request.lease and request.lease not in self.leases:
+                            raise LeaseNotFound(request.lease)  # Alone, this comes first; see `check_put`.
+                        check_put(request, self.keys, self.leases)
                     return self._run_alone(request)
                 decided = decide(request, self.keys)
                 check_state(decided.operations, self.keys, self.leases, self.revision, self.compact_revision)
@@ -128,11 +143,15 @@ class MvccStore:
                 self._seal(changed)
                 return evolve(reply, revision=self.revision)
             case Compact():
-                return self._compact(request.revision)
+                return self._compact(request)
             case LeaseGrant():
                 return self._grant(request)
             case LeaseRevoke():
                 return self._revoke(request.id)
+            case LeaseCheckpoint():
+                for lease, remaining_s in request.remaining:
+                    self.leases.checkpoint(lease, remaining_s)
+                return LeaseCheckpointReply(self.revision)
 
     def _run_alone(self, request: Put | DeleteRange) -> PutReply | DeleteRangeReply:
         changed: list[KeyValue] = []
@@ -198,8 +217,8 @@ class MvccStore:
 
     def range(self, request: Range) -> RangeReply:
         """Raises `Compacted`, `FutureRevision`, `EmptyKey`."""
-        check_shape(request)
-        check_state((request,), self.keys, self.leases, self.revision, self.compact_revision)
+        check_shape(request, self.options.max_txn_operations)
+        check_range(request, self.revision, self.compact_revision)
         return self._read(request, self.revision)
 
     def _read(self, request: Range, revision: int) -> RangeReply:
@@ -260,13 +279,14 @@ class MvccStore:
 
     # ---------------------------------------------------------------- compaction
 
-    def _compact(self, revision: int) -> CompactReply:
+    def _compact(self, request: Compact) -> CompactReply:
+        revision = request.revision
         if revision <= self.compact_revision:
             raise Compacted(self.compact_revision)
         if revision > self.revision:
             raise FutureRevision(revision, self.revision)
         self.compact_revision = revision
-        self._prune(PRUNED_AT_ONCE)
+        self._prune(revision if request.physical else PRUNED_AT_ONCE)
         return CompactReply(self.revision)
 
     def _prune(self, changes_max: int) -> None:
@@ -300,8 +320,6 @@ class MvccStore:
         lease_id = request.id
         if request.ttl_s > MAX_LEASE_TTL_S:
             raise LeaseTtlTooLarge(request.ttl_s)
-        if request.ttl_s <= 0:
-            raise InvalidRequest(f"a lease of {request.ttl_s} s")
         if lease_id in self.leases:
             raise LeaseExists(lease_id)
         if not lease_id:
@@ -309,8 +327,15 @@ class MvccStore:
                 self.next_lease += 1
             lease_id = self.next_lease
             self.next_lease += 1
-        self.leases.add(LeaseState(lease_id, request.ttl_s))
-        return LeaseGrantReply(self.revision, lease_id, request.ttl_s)
+        ttl_s = max(request.ttl_s, self.options.min_lease_ttl_s)
+        self.leases.add(LeaseState(lease_id, ttl_s))
+        return LeaseGrantReply(self.revision, lease_id, ttl_s)
+
+    def keep_alive(self, lease_id: int) -> None:
+        """The lease has its whole time again: what a checkpoint said is void. Raises `LeaseNotFound`."""
+        if lease_id not in self.leases:
+            raise LeaseNotFound(lease_id)
+        self.leases.checkpoint(lease_id, 0)
 
     def _revoke(self, lease_id: int) -> LeaseRevokeReply:
         if lease_id not in self.leases:

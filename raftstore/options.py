@@ -67,8 +67,28 @@ class RaftOptions:
 
 
 @frozen
+class StoreOptions:
+    """The knobs of the state machine. Every member of a group must have the same ones."""
+
+    min_lease_ttl_s: int = 2
+    """A shorter lease lasts so long: one and a half election timeouts, in whole seconds, as etcd has it."""
+    checkpoint_interval_s: float = 300.0
+    """What is left of a longer lease is written down so often, as etcd does it."""
+    token_ttl_s: float = 300.0
+    """A token is void when it was not used for so long; etcd's --auth-token-ttl."""
+    bcrypt_cost: int = 10
+    """Of new passwords; etcd's --bcrypt-cost."""
+    max_txn_operations: int = 128
+    """Of one transaction, and of its compares; the default of etcd's --max-txn-ops."""
+    quota_bytes: int = 2 << 30
+    """What keys and values may come to, 0 for no limit; etcd's --quota-backend-bytes."""
+
+
+@frozen
 class MemberOptions:
     """The knobs of a member's actor."""
+
+    store: StoreOptions = field(factory=StoreOptions)
 
     raft: RaftOptions = field(factory=RaftOptions)
     snapshot_entries: int = field(default=10_000, validator=[instance_of(int), gt(0)])

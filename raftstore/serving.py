@@ -1,10 +1,41 @@
-"""How an actor that is a `Storage` declares what it answers: every request by its method `serve`."""
+"""How an actor that is a `Storage` takes requests: all of the contract's by its `serve`, and what comes on
+somebody's behalf."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Any, Final
+
+from attrs import evolve
 
 from understudy.actors import handles
 from understudy.mailbox import Message
+from understudy.raftstore.passwords import WithPassword, serve_password
+from understudy.raftstore.storage import (
+    REQUESTS,
+    AsUser,
+    Authenticate,
+    AuthStatus,
+    OpenWatch,
+    UserAdd,
+    UserChangePassword,
+)
+
+ASIDE: Final = (AsUser, Authenticate, UserAdd, UserChangePassword)
+"""What takes more than one step, whatever the store."""
+
+
+class Serving:
+    """Handles every request of the contract by `serve`, which is sync; some of them aside."""
+
+    serve: Callable[[Any], Any]
+    bcrypt_cost: int
+
+
+class ServingAside:
+    """Handles every request of the contract by `serve`, which is async and holds up nobody."""
+
+    serve: Callable[[Any], Awaitable[Any]]
+    bcrypt_cost: int
 
 
 def serving(request_type: type[Message[Any]], *, concurrent: bool = False) -> Callable[[Any, Any], Any]:
@@ -17,3 +48,40 @@ def serving(request_type: type[Message[Any]], *, concurrent: bool = False) -> Ca
         return self.serve(request)
 
     return handles(request_type, concurrent=concurrent)(serve_aside if concurrent else serve)
+
+
+def _in_steps(request_type: type) -> Callable[[Any, Any], Any]:
+    async def serve(self: Any, request: Any) -> Any:
+        return await serve_in_steps(self, request)
+
+    return handles(request_type, concurrent=True)(serve)
+
+
+for _request in REQUESTS:
+    _name = f"on_{_request.__name__}"
+    setattr(Serving, _name, _in_steps(_request) if _request in ASIDE else serving(_request))
+    setattr(
+        ServingAside, _name, _in_steps(_request) if _request in ASIDE else serving(_request, concurrent=True)
+    )
+
+
+async def serve_in_steps(store: Any, request: Any) -> Any:
+    """Have a store (a `Serving` or `ServingAside` actor) answer what comes on somebody's behalf, or with a
+    password."""
+    asked = request.request if isinstance(request, AsUser) else request
+
+    async def ask(other: Any) -> Any:
+        answer = store.serve(evolve(request, request=other) if isinstance(request, AsUser) else other)
+        return await answer if isawaitable(answer) else answer
+
+    if isinstance(asked, WithPassword):
+        return await serve_password(asked, ask, store.world, store.bcrypt_cost)
+    if isinstance(asked, REQUESTS):
+        return await ask(asked)
+    if isinstance(asked, OpenWatch):
+        asked = evolve(asked, watch=evolve(asked.watch, token=request.token, user=request.user))
+    else:
+        # Something about the group itself: whoever may look at the state of authentication may do that.
+        await ask(AuthStatus())
+    answer = store.handlers[type(asked)].function(store, asked)
+    return await answer if isawaitable(answer) else answer

@@ -19,7 +19,8 @@ from understudy.raftstore.keyspace import newest
 from understudy.raftstore.leases import LeaseState
 from understudy.raftstore.mvcc import MvccStore, lean
 from understudy.raftstore.sessions import SessionState
-from understudy.raftstore.storage import KeyValue
+from understudy.raftstore.storage import AlarmMember, KeyValue
+from understudy.raftstore.users import UsersState
 
 SLICE_BYTES: Final = 256 << 10
 SLICE_ITEMS: Final = 1000
@@ -36,6 +37,8 @@ class SnapshotHead:
     revision: int
     compact_revision: int
     next_lease: int
+    users: UsersState
+    alarms: tuple[AlarmMember, ...]
     sessions: tuple[SessionState, ...]
     """The one that was silent longest first."""
 
@@ -81,12 +84,16 @@ class MachineSnapshot:
 
     store: MvccStore
     """Never written to."""
+    users: UsersState
+    alarms: tuple[AlarmMember, ...]
     sessions: tuple[SessionState, ...]
 
     def slices(self, bytes_max: int = SLICE_BYTES) -> Iterator[SnapshotSlice]:
         """The whole state, in slices of about `bytes_max` (a larger pair has one to itself)."""
         store = self.store
-        yield SnapshotHead(store.revision, store.compact_revision, store.next_lease, self.sessions)
+        yield SnapshotHead(
+            store.revision, store.compact_revision, store.next_lease, self.users, self.alarms, self.sessions
+        )
         leases = pairs = changes = 0
         states = list(store.leases)
         for at in range(0, len(states), SLICE_ITEMS):
@@ -170,7 +177,8 @@ class Restorer:
         """The snapshot, once all of it came. Raises ValueError before."""
         if self._head is None or not self._complete:
             raise ValueError("the snapshot has no end")
-        return MachineSnapshot(self._store, self._head.sessions)
+        head = self._head
+        return MachineSnapshot(self._store, head.users, head.alarms, head.sessions)
 
 
 @message("raft.packed-snapshot")

@@ -5,12 +5,13 @@ nothing. The comparisons of nested transactions are decided on the state before 
 does it.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterator, Sequence
 from typing import Final
 
 from attrs import frozen
 
 from understudy.raftstore.keyspace import KeySpace, in_range
+from understudy.raftstore.options import StoreOptions
 from understudy.raftstore.storage import (
     Compacted,
     Compare,
@@ -29,15 +30,22 @@ from understudy.raftstore.storage import (
     Txn,
 )
 
-MAX_OPERATIONS: Final = 128
-"""Of one transaction, and of its compares; the default of etcd's --max-txn-ops."""
+MAX_OPERATIONS: Final = StoreOptions().max_txn_operations
 
 
-def check_shape(request: Operation) -> None:
+def check_shape(request: Operation, max_operations: int = MAX_OPERATIONS) -> None:
     """Refuse what is wrong whatever the state: no key, too many operations, one key written twice.
 
-    Raises `EmptyKey`, `InvalidRequest`, `TooManyOperations`, `DuplicateKey`.
+    A nested transaction may have as many operations as the one around it leaves over. Raises `EmptyKey`,
+    `InvalidRequest`, `TooManyOperations`, `DuplicateKey`; of several, the one that etcd finds first.
     """
+    _check_fields(request, max_operations)
+    if isinstance(request, Txn):
+        _written(request.success)
+        _written(request.failure)
+
+
+def _check_fields(request: Operation, max_operations: int) -> None:
     match request:
         case Range() | DeleteRange():
             if not request.key:
@@ -50,56 +58,49 @@ def check_shape(request: Operation) -> None:
             if request.ignore_lease and request.lease:
                 raise InvalidRequest("lease is provided with ignore_lease")
         case Txn():
-            for operations in (request.compares, request.success, request.failure):
-                if len(operations) > MAX_OPERATIONS:
-                    raise TooManyOperations(len(operations), MAX_OPERATIONS)
+            operations = max(map(len, (request.compares, request.success, request.failure)))
+            if operations > max_operations:
+                raise TooManyOperations(operations, max_operations)
             for compare in request.compares:
                 if not compare.key:
                     raise EmptyKey()
                 if isinstance(compare.value, bytes) != (compare.target == "value"):
                     raise InvalidRequest(f"compare of {compare.target} with {compare.value!r}")
-            for branch in (request.success, request.failure):
-                for operation in branch:
-                    check_shape(operation)
-                _check_overlap(branch)
+            for operation in (*request.success, *request.failure):
+                _check_fields(operation, max_operations - operations)
 
 
-def _check_overlap(branch: tuple[Operation, ...]) -> tuple[dict[bytes, None], list[DeleteRange]]:
-    """Which keys a branch puts and deletes; refuses a key that is put twice, or put and deleted."""
+def _written(branch: tuple[Operation, ...]) -> tuple[dict[bytes, None], list[DeleteRange]]:
+    """Which keys a branch puts and deletes. Raises `DuplicateKey` for a key that is put twice, or put where a
+    deletion comes before it: in this branch, or in a nested transaction that stands earlier.
+
+    (A deletion in a nested transaction that stands *later* passes, as it does at etcd: the key is put, and
+    deleted within the same revision.)
+    """
     puts: dict[bytes, None] = {}
-    deletes: list[DeleteRange] = []
-    nested: list[dict[bytes, None]] = []
+    deletes = [operation for operation in branch if isinstance(operation, DeleteRange)]
     for operation in branch:
-        if isinstance(operation, DeleteRange):
-            deletes.append(operation)
-        elif isinstance(operation, Txn):
-            # The two branches of one transaction never run both: they may write the same key.
-            either: dict[bytes, None] = {}
-            for inner in (operation.success, operation.failure):
-                inner_puts, inner_deletes = _check_overlap(inner)
-                either.update(inner_puts)
-                deletes.extend(inner_deletes)
-            nested.append(either)
-    for either in nested:
-        for key in either:
-            if key in puts:
-                raise DuplicateKey(key)
-        _check_deleted(either, [d for d in branch if isinstance(d, DeleteRange)])
-        puts.update(either)
+        if not isinstance(operation, Txn):
+            continue
+        # The two branches of one transaction never run both: they may write the same key.
+        then_puts, then_deletes = _written(operation.success)
+        else_puts, else_deletes = _written(operation.failure)
+        for key in {**then_puts, **else_puts}:
+            _check_put(key, puts, deletes)
+        puts |= then_puts
+        puts |= else_puts
+        deletes += then_deletes
+        deletes += else_deletes
     for operation in branch:
         if isinstance(operation, Put):
-            if operation.key in puts:
-                raise DuplicateKey(operation.key)
-            _check_deleted({operation.key: None}, deletes)
+            _check_put(operation.key, puts, deletes)
             puts[operation.key] = None
     return puts, deletes
 
 
-def _check_deleted(puts: dict[bytes, None], deletes: list[DeleteRange]) -> None:
-    for key in puts:
-        for delete in deletes:
-            if in_range(key, delete.key, delete.range_end):
-                raise DuplicateKey(key)
+def _check_put(key: bytes, puts: dict[bytes, None], deletes: list[DeleteRange]) -> None:
+    if key in puts or any(in_range(key, delete.key, delete.range_end) for delete in deletes):
+        raise DuplicateKey(key)
 
 
 @frozen
@@ -118,30 +119,49 @@ def decide(txn: Txn, keys: KeySpace) -> Decided:
 
 
 def check_state(
-    operations: "Iterable[Range | Put | DeleteRange | Decided]",
+    operations: "Sequence[Range | Put | DeleteRange | Decided]",
     keys: KeySpace,
     leases: Container[int],
     revision: int,
     compact_revision: int,
 ) -> None:
-    """Refuse what the state does not allow.
+    """Refuse what the state does not allow: all puts are looked at before the first range.
 
-    Raises `Compacted`, `FutureRevision`, `KeyNotFound`, `LeaseNotFound`.
+    Raises `KeyNotFound`, `LeaseNotFound`, `FutureRevision`, `Compacted`.
     """
+    flat = list(_flat(operations))
+    for operation in flat:
+        if isinstance(operation, Put):
+            check_put(operation, keys, leases)
+    for operation in flat:
+        if isinstance(operation, Range):
+            check_range(operation, revision, compact_revision)
+
+
+def check_put(put: Put, keys: KeySpace, leases: Container[int]) -> None:
+    """Raises `KeyNotFound`, `LeaseNotFound`."""
+    if (put.ignore_value or put.ignore_lease) and keys.latest(put.key) is None:
+        raise KeyNotFound(put.key)
+    if put.lease and put.lease not in leases:
+        raise LeaseNotFound(put.lease)
+
+
+def check_range(request: Range, revision: int, compact_revision: int) -> None:
+    """Raises `FutureRevision`, `Compacted`."""
+    if request.revision > revision:
+        raise FutureRevision(request.revision, revision)
+    if 0 < request.revision < compact_revision:
+        raise Compacted(compact_revision)
+
+
+def _flat(
+    operations: "Sequence[Range | Put | DeleteRange | Decided]",
+) -> Iterator[Range | Put | DeleteRange]:
     for operation in operations:
-        match operation:
-            case Range():
-                if operation.revision > revision:
-                    raise FutureRevision(operation.revision, revision)
-                if 0 < operation.revision < compact_revision:
-                    raise Compacted(compact_revision)
-            case Put():
-                if (operation.ignore_value or operation.ignore_lease) and keys.latest(operation.key) is None:
-                    raise KeyNotFound(operation.key)
-                if operation.lease and operation.lease not in leases:
-                    raise LeaseNotFound(operation.lease)
-            case Decided():
-                check_state(operation.operations, keys, leases, revision, compact_revision)
+        if isinstance(operation, Decided):
+            yield from _flat(operation.operations)
+        else:
+            yield operation
 
 
 def _holds(compare: Compare, keys: KeySpace) -> bool:

@@ -114,6 +114,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "components/machinery/tls.py": frozenset({"os", "tempfile", "unlink"}),
     # The real adapter of DNS: UDP and TCP sockets.
     "components/dns/listener.py": frozenset({"trio", "socket"}),
+    # bcrypt, in a thread.
+    "raftstore/passwords.py": frozenset({"trio"}),
     # The etcd API: our own .proto files, shipped; the wire front and the client: sockets and TLS.
     "raftstore/etcd/schema.py": frozenset({"read_text"}),
     "raftstore/etcd/listening.py": frozenset({"trio", "socket"}),

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 from understudy.actors import ChannelWriter
 from understudy.mailbox import Request, message
@@ -44,7 +44,12 @@ class Watch:
     no_put: bool = False
     no_delete: bool = False
     progress_notify: bool = False
-    """Also send batches without events, now and then and at `RequestProgress`."""
+    """Also send batches without events, at `RequestProgress`."""
+    token: str = field(default="", repr=False)
+    """Who watches, as in `AsUser`: set by the store when an `OpenWatch` comes in one."""
+    user: str = ""
+    granted: bool = False
+    """The store has let this watch in already: set when it goes on at another member."""
 
 
 @message("etcd.open-watch")
@@ -58,9 +63,6 @@ class OpenWatch(Request[Storage, "WatchOpened"]):
 
     watch: Watch
     to: "ChannelWriter[WatchBatch]"
-    token: str = ""
-    """Whose watch it is, see `AsUser`; a store with users refuses what the user may not read."""
-    user: str = ""
 
 
 @message("etcd.watch-opened")

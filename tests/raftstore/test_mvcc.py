@@ -34,6 +34,7 @@ from understudy.raftstore.storage import (
     Watch,
     prefix_end,
 )
+from understudy.raftstore.users import Users
 from understudy.raftstore.watch import WatchHub
 
 
@@ -198,7 +199,7 @@ def test_a_snapshot_is_the_store(before: list[Any], after: list[Any]) -> None:
 
     for request in before:
         run(store, request)
-    packed = decode(encode(PackedSnapshot.pack(MachineSnapshot(store.fork(), ()))))
+    packed = decode(encode(PackedSnapshot.pack(MachineSnapshot(store.fork(), Users().state(), (), ()))))
     twin = MvccStore.restore(packed.unpack().store)
     for request in after:
         assert run(store, request) == run(twin, request)
