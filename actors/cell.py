@@ -49,7 +49,7 @@ class State(Enum):
     STOPPED = "stopped"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Cell:
     """One actor's bookkeeping; touched only from its system's Trio thread."""
 
@@ -100,6 +100,9 @@ class Cell:
     def __attrs_post_init__(self) -> None:
         self.waiting = self.mailbox.user
         self.work = Work(self.path)
+
+    def __repr__(self) -> str:
+        return f"<Cell {self.path}#{self.incarnation} {self.state.value}>"
 
     @property
     def actor(self) -> Actor[Any] | None:
@@ -309,6 +312,12 @@ class Cell:
             while not self.stop_requested:
                 if self.killed and not await self._rise_again():
                     break
+                if self.round is not None and not self.round.has_ended(self):
+                    # Another member has crashed before this one ever began.
+                    with trio.CancelScope() as self._back_off_scope:
+                        await self._wait_for_group()
+                    self._back_off_scope = None
+                    continue
                 reason = await self._live()
                 if self.killed:
                     if self.round is not None:
@@ -430,13 +439,16 @@ class Cell:
                 jitter = world.rng(f"backoff {self.path}").random()
                 wait = self.supervision.backoff_seconds(len(self._ends), jitter)
                 await world.sleep(wait, f"{self.path} restart back-off")
-            # Again, when another member's crash has begun another round meanwhile.
-            while (round := self.round) is not None:
-                round.ended(self)
-                await round.wait(self)
-                if self.round is round:
-                    break
+            await self._wait_for_group()
         self._back_off_scope = None
+
+    async def _wait_for_group(self) -> None:
+        # Again, when another member's crash has begun another round meanwhile.
+        while (round := self.round) is not None:
+            round.ended(self)
+            await round.wait(self)
+            if self.round is round:
+                break
 
     def _tell_watchers(self, reason: Exception | None, final: bool) -> None:
         notice = Terminated(self.path, self.incarnation, None if reason is None else repr(reason), final)

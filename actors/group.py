@@ -69,6 +69,8 @@ class Group:
             members = [crashed]
         elif self.strategy is Strategy.REST_FOR_ONE:
             members = members[members.index(crashed) :]
+        # Nobody waits for a host that is down: its members start by themselves when it is back.
+        members = [cell for cell in members if not cell.killed]
         world = crashed.system.world
         former = {id(cell.round): cell.round for cell in members if cell.round is not None}
         round = Round({cell: world.event(f"{cell.path} may start") for cell in members})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from outcome import Error, Outcome, Value
 
-from understudy.mailbox import Envelope, Refusal, Reply, label
+from understudy.mailbox import Envelope, Refusal, Told, envelope_of, label
 
 from .ref import ActorFailed, ActorStopped, Unhandled
 from .waiting import Work
@@ -14,7 +14,6 @@ from .world import only_leaf
 
 if TYPE_CHECKING:
     from .actor import Handler
-    from .cell import Cell
     from .incarnation import Incarnation
 
 CRASHED = "its handler crashed"
@@ -54,18 +53,32 @@ async def handle(life: Incarnation, envelope: Envelope) -> None:
             try:
                 handler.function(life.actor, envelope.message)
             except Exception as raised:
-                refused_or_raise(cell, raised, envelope)
+                refused_or_raise(life, raised, envelope)
             return
         await _answer(life, handler, envelope)
 
 
-def refused_or_raise(cell: Cell, raised: Exception, envelope: Envelope) -> None:
+def refused_or_raise(life: Incarnation, raised: Exception, entry: Envelope | Told) -> None:
     """What a handler of something told has raised: a refusal nobody hears, or a crash."""
     error = only_leaf(raised)
+    if life.handled is entry:
+        # What was stashed before that is not lost.
+        _fail(life, envelope_of(entry), error)
+    if not isinstance(error, Refusal):
+        raise raised
+
+
+def _fail(life: Incarnation, envelope: Envelope, error: BaseException) -> None:
+    """A handler has raised: whoever asked hears of it, and what nobody hears is counted."""
+    cell, reply = life.cell, envelope.reply
     if not isinstance(error, Refusal):
         cell.system._dead_letter(envelope, cell.path, CRASHED, repr(error))
-        raise raised
-    cell.system._dead_letter(envelope, cell.path, "refused", repr(error))
+        if reply is not None:
+            reply.fail(ActorFailed(cell.path, repr(error)))
+    elif reply is None:
+        cell.system._dead_letter(envelope, cell.path, "refused", repr(error))
+    else:
+        reply.fail(error)
 
 
 async def _answer(life: Incarnation, handler: Handler, envelope: Envelope) -> None:
@@ -81,27 +94,25 @@ async def _answer(life: Incarnation, handler: Handler, envelope: Envelope) -> No
                 result = await result
     except Exception as raised:
         error = only_leaf(raised)
+        if _is_done(life, handler, envelope):
+            _fail(life, envelope, error)
         if not isinstance(error, Refusal):
-            system._dead_letter(envelope, cell.path, CRASHED, repr(error))
-            if reply is not None:
-                reply.fail(ActorFailed(cell.path, repr(error)))
             raise
-        if reply is None:
-            system._dead_letter(envelope, cell.path, "refused", repr(error))
-        else:
-            reply.fail(error)
     except BaseException:
-        system._dead_letter(envelope, cell.path, CANCELLED)
-        if reply is not None:
-            reply.fail(_end_of(life))
+        if _is_done(life, handler, envelope):
+            _lose_cancelled(life, envelope)
         raise
     else:
-        # What was stashed has yet to be answered.
-        if reply is not None and (handler.concurrent or life.handled is envelope):
+        if reply is not None and _is_done(life, handler, envelope):
             reply.answer(result)
     finally:
         if handler.concurrent:
             _free_slot(life, handler)
+
+
+def _is_done(life: Incarnation, handler: Handler, envelope: Envelope) -> bool:
+    """Whether the end of the call is the end of the message: what was stashed has yet to be handled."""
+    return handler.concurrent or life.handled is envelope
 
 
 async def _probed(life: Incarnation, handler: Handler, envelope: Envelope) -> Any:
@@ -143,7 +154,7 @@ def _start_aside(life: Incarnation, handler: Handler, envelope: Envelope) -> Non
     def unstarted() -> None:
         # Cancelled before its first step.
         _free_slot(life, handler)
-        _lose_cancelled(life, envelope, reply)
+        _lose_cancelled(life, envelope)
 
     cancel = life.start_task(_answer, (life, handler, envelope), f"{cell.path} concurrent", unstarted, work)
     if reply is not None:
@@ -158,7 +169,7 @@ async def _wait_for_slot(life: Incarnation, handler: Handler, envelope: Envelope
             life.slot_free = life.cell.system.world.event(f"{life.cell.path} handler ended")
             await life.slot_free.wait()
     except BaseException:
-        _lose_cancelled(life, envelope, envelope.reply)
+        _lose_cancelled(life, envelope)
         raise
 
 
@@ -169,10 +180,10 @@ async def calls_ended(life: Incarnation) -> None:
         await life.slot_free.wait()
 
 
-def _lose_cancelled(life: Incarnation, envelope: Envelope, reply: Reply | None) -> None:
+def _lose_cancelled(life: Incarnation, envelope: Envelope) -> None:
     life.cell.system._dead_letter(envelope, life.cell.path, CANCELLED)
-    if reply is not None:
-        reply.fail(_end_of(life))
+    if envelope.reply is not None:
+        envelope.reply.fail(_end_of(life))
 
 
 def _free_slot(life: Incarnation, handler: Handler) -> None:

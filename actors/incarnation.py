@@ -287,8 +287,9 @@ class Incarnation:
 
     def stash(self, capacity: int) -> None:
         """Put the message that is being handled aside."""
-        if self.handled is None:
-            raise ValueError(f"{self.cell.path} handles no message that it could stash")
+        if self.handled is None or current_work.get() is not self.cell.work:
+            hint = "a concurrent handler's message, or none, cannot be put aside"
+            raise ValueError(f"{self.cell.path} handles no message that it could stash: {hint}")
         if len(self.stashed) >= capacity:
             raise StashFull(self.cell.path, capacity)
         self.stashed.append(self.handled)

@@ -81,9 +81,10 @@ async def receive(life: Incarnation) -> None:
                 else:
                     handler.function(actor, message[0])
             except Exception as raised:
-                refused_or_raise(cell, raised, Envelope(*message))
+                refused_or_raise(life, raised, message)
             except BaseException:
-                cell.system._dead_letter(Envelope(*message), cell.path, CANCELLED)
+                if life.handled is message:
+                    cell.system._dead_letter(Envelope(*message), cell.path, CANCELLED)
                 raise
         elif type(message) is Envelope:
             await handle(life, message)

@@ -167,3 +167,27 @@ def test_whatever_crashes_when_the_group_comes_to_rest(
     for name in "abcd":
         own = [entry[1] for entry in log if entry[0] == name]
         assert "++" not in "".join(own), "a new incarnation only after the stop hook of the old one"
+
+
+def test_a_member_that_has_not_begun_when_another_crashes_is_waited_for_by_nobody() -> None:
+    """Under some schedules the crash comes before the other member's first step."""
+
+    class Stillborn(Member):
+        def __init__(self, log: list[str]) -> None:
+            super().__init__("a", log)
+            if log.count("made") < 2:
+                log.append("made")
+                raise RuntimeError("crash")
+
+    for schedule in range(20):
+
+        async def main(world: World) -> list[str]:
+            log: list[str] = []
+            async with ActorSystem.open(world) as system:
+                group = Group(Strategy.ONE_FOR_ALL, restarts_max=100)
+                system.spawn(lambda: Stillborn(log), "a", FAST, group=group)
+                system.spawn(lambda: Member("b", log), "b", FAST, group=group)
+                await world.sleep(1.0)
+                return [status.state for status in system.statistics()]
+
+        assert SimWorld(seed=1, schedule=Shuffled(schedule)).run(main) == ["running", "running"]
