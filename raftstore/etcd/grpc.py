@@ -106,7 +106,8 @@ class Deframer:
             size = int.from_bytes(buffer[start + 1 : start + _PREFIX_BYTES], "big")
             if size > self.bytes_max:
                 raise RpcError(
-                    Code.RESOURCE_EXHAUSTED, f"a message of {size} bytes is larger than {self.bytes_max}"
+                    Code.RESOURCE_EXHAUSTED,
+                    f"grpc: received message larger than max ({size} vs. {self.bytes_max})",
                 )
             end = start + _PREFIX_BYTES + size
             if len(buffer) < end:

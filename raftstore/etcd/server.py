@@ -16,9 +16,11 @@ from typing import Any, Final
 import trio
 from attrs import define, field
 
-from understudy.actors import Actor, Ref
-from understudy.raftstore.storage import Storage
+from understudy.actors import Actor, ActorStopped, Ref, World
+from understudy.mailbox import Refusal
+from understudy.raftstore.storage import Status, Storage, Unavailable
 
+from .autocompaction import Compactor
 from .calls import Call
 from .connection import (
     CallAborted,
@@ -30,7 +32,7 @@ from .connection import (
 from .grpc import Code, RpcError, parse_timeout
 from .http1 import PREFACE, Http1Reader, answer
 from .http2 import ConnectionEnded, MessageCame
-from .listening import Bound
+from .listening import Bound, EtcdStartError
 from .schema import METHODS, Method
 from .service import EtcdService, ServiceOptions
 
@@ -42,6 +44,9 @@ STREAM_WAITING_BYTES_MAX: Final = 1 << 20
 HANDSHAKE_SECONDS: Final = 10.0
 MESSAGE_OVERHEAD_BYTES: Final = 512 * 1024
 """etcd reads messages of its request limit and so much more."""
+NO_MAJORITY: Final = "which is no majority"
+"""What a group says of itself when too few members run."""
+LOOK_SECONDS: Final = 0.02
 GOODBYE_SECONDS: Final = 1.0
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
@@ -50,17 +55,47 @@ class EtcdServing:
     """Protocol of the front; it takes no messages of its own."""
 
 
+async def until_led(world: World, store: Ref[Storage]) -> None:
+    """Return once a store has a leader, or is no more: its supervisor has the reason.
+
+    Raises:
+        EtcdStartError: members cannot run, and the rest is no majority.
+    """
+    while True:
+        try:
+            if (await store.ask(Status())).leader:
+                return
+        except ActorStopped:
+            return
+        except Unavailable as refusal:
+            if NO_MAJORITY in refusal.reason:
+                raise EtcdStartError(f"the store cannot start: {refusal.reason}") from None
+            log.info("no leader yet: %s", refusal)
+        except Refusal as refusal:
+            log.info("no leader yet: %s", refusal)
+        await world.sleep(LOOK_SECONDS, "until there is a leader")
+
+
 class EtcdFront(Actor[EtcdServing]):
     """Serves the etcd v3 API of a store on listening sockets."""
 
-    def __init__(self, store: Ref[Storage], bound: Sequence[Bound], options: ServiceOptions) -> None:
+    def __init__(
+        self,
+        store: Ref[Storage],
+        bound: Sequence[Bound],
+        options: ServiceOptions,
+        compactor: Compactor | None = None,
+    ) -> None:
         self.store = store
         self.bound = bound
         self.options = options
+        self.compactor = compactor
 
     async def on_start(self) -> None:
         self.service = EtcdService(self.world, self.store, self.context.channel, self.options)
         self.context.start_soon(self.service.run, name=f"{self.context.path} who leads")
+        if self.compactor is not None:
+            self.context.start_soon(self.service.compact_regularly, self.compactor)
         for bound in self.bound:
             self.context.start_soon(self._listen, bound, name=f"{self.context.path} {bound.url}")
 

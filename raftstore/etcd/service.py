@@ -5,6 +5,7 @@ a table; each group of methods has a module: `reading and writing` here, `watchi
 `maintaining`.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from understudy.mailbox import MailboxFull, Refusal, Request
 from understudy.raftstore.storage import AsUser, Compact, Status, StatusReply, Storage, StorageError
 
 from . import errors
+from .autocompaction import Compactor
 from .calls import Call
 from .errors import rpc_error
 from .grpc import Code, RpcError
@@ -38,6 +40,8 @@ from .translation import (
     txn_from,
     txn_to,
 )
+
+log = logging.getLogger("understudy.raftstore.etcd")
 
 Handler = Callable[[Any, Call], Awaitable[Any]]
 """Answers one request."""
@@ -61,6 +65,8 @@ class ServiceOptions:
     """Streams that ask for a leader end when there was none for so long."""
     progress_seconds: float = 600.0
     """A watch that asks for it hears after so long without events how far it is: etcd's ten minutes."""
+    certificates_name_users: bool = False
+    """Who comes without a token is the common name of its verified certificate."""
     max_request_bytes: int = 1_572_864
     """A watch answer is split above it where the client allows."""
 
@@ -144,8 +150,9 @@ class EtcdService:
         """Ask the store, on behalf of whoever makes the call. Raises RpcError."""
         if call is not None:
             token = call.metadata.get("token", "")
-            if token or call.common_name:
-                request = AsUser(request, token, "" if token else call.common_name)
+            named = call.common_name if self.options.certificates_name_users and not token else ""
+            if token or named:
+                request = AsUser(request, token, named)
         try:
             return await self.store.ask(request, self.options.ask_seconds)
         except (AskTimeout, ActorFailed) as error:
@@ -191,6 +198,22 @@ class EtcdService:
         except RpcError:
             return False
         return bool(self.status.leader)
+
+    async def compact_regularly(self, compactor: Compactor) -> None:
+        """Forget the past as `compactor` says while the member that answers leads, until cancelled."""
+        while True:
+            await self.world.sleep(compactor.look_seconds, "auto-compaction")
+            status = self.status
+            if status is None or not status.leader or status.leader != status.member:
+                continue
+            revision = compactor.look(self.world.monotonic(), status.revision)
+            if revision:
+                try:
+                    await self.ask(Compact(revision))
+                    log.info("compacted up to revision %d", revision)
+                except RpcError as error:
+                    # Somebody else has compacted further, or there is no leader now: the next look tells.
+                    log.info("not compacted up to revision %d: %s", revision, error)
 
     # ---------------------------------------------------------------- reading and writing
 

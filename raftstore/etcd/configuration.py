@@ -1,0 +1,165 @@
+"""What `understudy etcd` is asked to be: etcd's flags, checked and put together. Pure.
+
+Source of names, defaults and rules: etcd 3.5, "Configuration flags".
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import evolve, frozen
+
+from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions
+
+from .autocompaction import Compactor, compactor
+from .listening import EtcdStartError, Url, parse_url
+
+DEFAULT_CLIENT_URL: Final = "http://localhost:2379"
+DEFAULT_PEER_URL: Final = "http://localhost:2380"
+ELECTION_MS_MAX: Final = 50_000
+HEARTBEATS_PER_ELECTION: Final = 5
+
+
+@frozen
+class EtcdConfig:
+    """The flags, under their own names."""
+
+    name: str = "default"
+    data_dir: str = ""
+    """Empty: `NAME.etcd` in the working folder."""
+    members: int = 3
+    listen_client_urls: str = DEFAULT_CLIENT_URL
+    advertise_client_urls: str = ""
+    listen_peer_urls: str = DEFAULT_PEER_URL
+    initial_advertise_peer_urls: str = DEFAULT_PEER_URL
+    initial_cluster: str = ""
+    initial_cluster_state: str = "new"
+    initial_cluster_token: str = "etcd-cluster"
+    heartbeat_interval: int | None = None
+    """Milliseconds, as the next; None for ours, which replace a dead leader within a second."""
+    election_timeout: int | None = None
+    snapshot_count: int | None = None
+    max_request_bytes: int = GroupOptions().max_request_bytes
+    auto_compaction_mode: str = "periodic"
+    auto_compaction_retention: str = "0"
+    cert_file: str = ""
+    key_file: str = ""
+    trusted_ca_file: str = ""
+    client_cert_auth: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Where everything is kept."""
+        return self.data_dir or f"{self.name}.etcd"
+
+    def client_urls(self) -> list[Url]:
+        """Where clients are served. Raises EtcdStartError."""
+        return parse_urls(self.listen_client_urls, "--listen-client-urls")
+
+    def advertised_urls(self) -> list[Url]:
+        """Where clients are told to come. Raises EtcdStartError."""
+        if not self.advertise_client_urls:
+            return self.client_urls()
+        return parse_urls(self.advertise_client_urls, "--advertise-client-urls")
+
+    def cluster(self) -> dict[str, list[Url]]:
+        """Peer URLs by member; this one's alone unless `--initial-cluster` says more. Raises
+        EtcdStartError."""
+        own = parse_urls(self.initial_advertise_peer_urls, "--initial-advertise-peer-urls")
+        if not self.initial_cluster:
+            return {self.name: own}
+        found = parse_cluster(self.initial_cluster)
+        if self.name not in found:
+            raise EtcdStartError(
+                f"--initial-cluster does not name this member, {self.name!r}",
+                f"it names {', '.join(sorted(found))}: give --name, or add {self.name}={own[0]}",
+            )
+        return found
+
+    def compactor(self) -> Compactor | None:
+        """Raises EtcdStartError."""
+        try:
+            return compactor(self.auto_compaction_mode, self.auto_compaction_retention)
+        except ValueError as error:
+            raise EtcdStartError(
+                f"--auto-compaction-mode, --auto-compaction-retention: {error}",
+                "for example periodic and 1h, or revision and 1000",
+            ) from None
+
+    def group_options(self) -> GroupOptions:
+        """The knobs of the group. Raises EtcdStartError."""
+        member = MemberOptions(raft=self._raft_options())
+        if self.snapshot_count is not None:
+            member = evolve(member, snapshot_entries=self.snapshot_count)
+        return GroupOptions(members=self.members, member=member, max_request_bytes=self.max_request_bytes)
+
+    def _raft_options(self) -> RaftOptions:
+        defaults = RaftOptions()
+        if self.heartbeat_interval is None and self.election_timeout is None:
+            return defaults
+        heartbeat = self.heartbeat_interval or defaults.heartbeat_ms
+        election = self.election_timeout or max(
+            defaults.election_timeout_min_ms, HEARTBEATS_PER_ELECTION * heartbeat
+        )
+        if election < HEARTBEATS_PER_ELECTION * heartbeat:
+            raise EtcdStartError(
+                f"--election-timeout[{election}ms] should be at least as 5 times as "
+                f"--heartbeat-interval[{heartbeat}ms]"
+            )
+        if election > ELECTION_MS_MAX:
+            raise EtcdStartError(
+                f"--election-timeout[{election}ms] is too long, and should be set less than "
+                f"{ELECTION_MS_MAX}ms"
+            )
+        # Drawn between once and twice the timeout, as etcd does it.
+        return evolve(
+            defaults,
+            heartbeat_ms=heartbeat,
+            election_timeout_min_ms=election,
+            election_timeout_max_ms=2 * election,
+        )
+
+    def check(self) -> None:
+        """Refuse what cannot be. Raises EtcdStartError."""
+        self.client_urls()
+        self.advertised_urls()
+        parse_urls(self.listen_peer_urls, "--listen-peer-urls")
+        cluster = self.cluster()
+        if self.initial_cluster_state not in ("new", "existing"):
+            raise EtcdStartError(
+                f"--initial-cluster-state is {self.initial_cluster_state!r}", "it is new or existing"
+            )
+        if bool(self.cert_file) != bool(self.key_file):
+            raise EtcdStartError("--cert-file and --key-file go together", "give both, or neither")
+        if len(cluster) > 1:
+            raise EtcdStartError(
+                f"--initial-cluster names {len(cluster)} members, and this process serves all of its own",
+                "leave it out and give --members for a cluster in one process",
+            )
+        self.group_options()
+        self.compactor()
+
+
+def parse_urls(text: str, what: str) -> list[Url]:
+    """URLs between commas. Raises EtcdStartError."""
+    found = [parse_url(part, what) for part in text.split(",") if part.strip()]
+    if not found:
+        raise EtcdStartError(f"{what} is empty", "for example http://127.0.0.1:2379")
+    return found
+
+
+def parse_cluster(text: str) -> dict[str, list[Url]]:
+    """`NAME=URL,NAME=URL`; one name may come with several URLs. Raises EtcdStartError."""
+    found: dict[str, list[Url]] = {}
+    for part in text.split(","):
+        name, equals, url = part.strip().partition("=")
+        if not name or not equals:
+            raise EtcdStartError(
+                f"--initial-cluster: {part!r} is not NAME=URL", "for example a=http://127.0.0.1:2380"
+            )
+        found.setdefault(name, []).append(parse_url(url, "--initial-cluster"))
+    return found
+
+
+def unknown_variables(environment: Mapping[str, str], known: set[str]) -> list[str]:
+    """Variables that begin as etcd's do and mean nothing here, sorted."""
+    return sorted(name for name in environment if name.startswith("ETCD_") and name not in known)

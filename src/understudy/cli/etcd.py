@@ -1,0 +1,178 @@
+"""`understudy etcd`: the store alone, for etcd's own clients.
+
+A real adapter: it handles the process's signals, environment and folders. Flags and variables are etcd's.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from . import complain
+
+STOP_SECONDS_MAX = 5.0
+"""A stop that takes longer is cut off."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _flag(name: str, **attributes: Any) -> Callable[[F], F]:
+    return click.option(f"--{name}", show_default=True, **attributes)
+
+
+def _switch(name: str, help_text: str) -> Callable[[F], F]:
+    # Go's flags: `--x`, `--x=true` and `--x=false`.
+    return click.option(
+        f"--{name}", type=click.BOOL, is_flag=False, flag_value="true", default=False, help=help_text
+    )
+
+
+@click.command(context_settings={"auto_envvar_prefix": "ETCD"})
+@_flag("name", default="default", help="Name of this member.")
+@_flag("data-dir", default="", help="Folder of the logs and snapshots; NAME.etcd unless given.")
+@_flag("members", type=click.IntRange(1, 9), default=3, help="Members that this one process runs.")
+@_flag("listen-client-urls", default="http://localhost:2379", help="Where clients are served.")
+@_flag("advertise-client-urls", default="", help="Where clients are told to come.")
+@_flag("listen-peer-urls", default="http://localhost:2380", help="Where other members are served.")
+@_flag("initial-advertise-peer-urls", default="http://localhost:2380", help="Where other members come.")
+@_flag("initial-cluster", default="", help="NAME=URL,... of all members; only this one's unless given.")
+@_flag("initial-cluster-state", default="new", help="new or existing.")
+@_flag("initial-cluster-token", default="etcd-cluster", help="Names the cluster: others refuse its folder.")
+@_flag("heartbeat-interval", type=int, default=None, help="Milliseconds between heartbeats.")
+@_flag("election-timeout", type=int, default=None, help="Milliseconds without a leader before an election.")
+@_flag("snapshot-count", type=int, default=None, help="Entries of the log between two snapshots.")
+@_flag("max-request-bytes", type=int, default=1_572_864, help="The largest request.")
+@_flag("auto-compaction-mode", default="periodic", help="periodic or revision.")
+@_flag("auto-compaction-retention", default="0", help="How long, or how many revisions, to keep; 0 for all.")
+@_flag("cert-file", default="", help="PEM certificate for clients.")
+@_flag("key-file", default="", help="PEM key for clients.")
+@_flag("trusted-ca-file", default="", help="PEM certificates that sign clients' certificates.")
+@_switch("client-cert-auth", "Serve only clients with a certificate.")
+@_flag("log-level", default="info", help="debug, info, warn or error.")
+@click.option("--logger", default="zap", hidden=True)
+def etcd(log_level: str, logger: str, **flags: Any) -> int:
+    """Serve the etcd v3 API until Ctrl-C, from one process with several members.
+
+    Every flag can be given as a variable of the environment too, as etcd reads it: ETCD_DATA_DIR for
+    --data-dir. A flag overrides its variable.
+    """
+    import trio
+
+    try:
+        from understudy.raftstore.etcd.configuration import EtcdConfig
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("h2", "google", "google.protobuf"):
+            raise
+        return complain(f"understudy etcd needs {missing.name}", "pip install 'understudy[etcd]'")
+    from understudy.raftstore.etcd.listening import EtcdStartError
+
+    levels = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR"}
+    if log_level not in levels:
+        return complain(f"--log-level is {log_level!r}", "it is debug, info, warn or error")
+    logging.basicConfig(level=levels[log_level], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = EtcdConfig(**flags)
+    try:
+        config.check()
+        folder = Path(config.folder)
+        _make_folder(folder)
+        trio.run(_run, config, folder)
+    except BaseExceptionGroup as group:
+        error = _only(group)
+        if error is None:
+            raise
+        return _explain(error)
+    except (EtcdStartError, KeyboardInterrupt) as error:
+        return _explain(error)
+    return 0
+
+
+def _only(group: BaseException) -> BaseException | None:
+    """The one user's mistake that a group is about, if it is about one."""
+    from understudy.raftstore.etcd.listening import EtcdStartError
+
+    inner = group
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner if isinstance(inner, (EtcdStartError, KeyboardInterrupt)) else None
+
+
+def _explain(error: BaseException) -> int:
+    from understudy.raftstore.etcd.listening import EtcdStartError
+
+    return complain(error.message, error.hint) if isinstance(error, EtcdStartError) else 130
+
+
+async def _run(config: Any, folder: Path) -> None:
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, signals, nursery)
+            await _serve(config, folder)
+
+
+async def _stop_on_signal(signals: Any, nursery: Any) -> None:
+    async for _ in signals:
+        # A second Ctrl-C, or a stop that hangs, ends the process at once.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, _cut_off)
+        signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS_MAX)
+        click.echo("stopping ...")
+        nursery.cancel_scope.cancel()
+        return
+
+
+def _cut_off(number: int, frame: object) -> None:
+    os.write(2, f"understudy: not stopped within {STOP_SECONDS_MAX:g} s, cut off\n".encode())
+    os._exit(1)
+
+
+def _make_folder(folder: Path) -> None:
+    from understudy.raftstore.etcd.listening import EtcdStartError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EtcdStartError(f"--data-dir: cannot make {folder}: {error.strerror}") from error
+
+
+async def _serve(config: Any, folder: Path) -> None:
+    import trio
+
+    from understudy.actors import ActorSystem, RealWorld
+    from understudy.actors.real_disk import RealDisk
+    from understudy.raftstore import raft_group
+    from understudy.raftstore.etcd.listening import bind, server_tls
+    from understudy.raftstore.etcd.server import EtcdFront, until_led
+    from understudy.raftstore.etcd.service import ServiceOptions
+    from understudy.raftstore.wal.logs import DiskLogs, cluster_id
+
+    tls = None
+    if config.cert_file:
+        tls = server_tls(
+            config.cert_file,
+            config.key_file,
+            config.trusted_ca_file,
+            client_cert_auth=config.client_cert_auth,
+        )
+    bound = [await bind(url, tls, "--listen-client-urls") for url in config.client_urls()]
+    token = config.initial_cluster_token
+    logs = DiskLogs(folder="", disk=RealDisk(folder), token=token)
+    options = ServiceOptions(
+        cluster_id=cluster_id(token),
+        name=config.name,
+        max_request_bytes=config.max_request_bytes,
+        certificates_name_users=config.client_cert_auth,
+    )
+    async with RealWorld.open() as world, ActorSystem.open(world) as system:
+        store = system.spawn(raft_group(config.group_options(), disk_logs=logs), "etcd")
+        await until_led(world, store)
+        system.spawn(lambda: EtcdFront(store, bound, options, config.compactor()), "front")
+        for each in bound:
+            click.echo(f"ready to serve client requests on {each.url} ({config.members} members in {folder})")
+        await trio.sleep_forever()
