@@ -1,24 +1,24 @@
-"""Messages from a peer on their way into mailboxes: credit, order, and what comes of each.
+"""Messages from a peer: whose they are, their credit, and how each is read.
 
-A message that finds its mailbox full waits here, in order, and at most a window of them an actor. It is
-handed on when one of its predecessors is finished, or a moment later. So the connection's reader never waits.
+The receiving twin of `outbound`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from understudy.actors.ref import ActorFailed, ActorStopped, Ref, Unhandled
-from understudy.actors.system import DeadLetter
-from understudy.mailbox import CodecError, Envelope, MailboxFull, Reply, Told, envelope_of
+from understudy.actors.delivery import DeadLetter
+from understudy.actors.ref import ActorFailed
+from understudy.mailbox import CodecError, Envelope
+from understudy.mailbox import Told as Entry
 
+from .arriving import Asked, Reliable, Target, Told
 from .credit import ReceiveWindow
 from .framing import ProtocolError
-from .protocol import Kind, pack
+from .protocol import Kind, cause_of, pack
 from .reliable import Inbox
 
 if TYPE_CHECKING:
@@ -27,260 +27,15 @@ if TYPE_CHECKING:
 TARGETS_MAX = 65536
 """Actors, and names that are no actor's, to which one peer may have messages waiting."""
 
-RETRY_SECONDS = 0.01
-"""After so long, a message that waits for room in a mailbox is tried again."""
-
 ACKNOWLEDGE_EVERY = 64
 """Reliable messages that are acknowledged together while others are in work."""
-
-MARK_EVERY = 64
-"""Of told messages, one of so many is followed to its end. Mailboxes keep their order, so that those before
-it are finished by then, too; and those cost what local ones do."""
 
 UNREADABLE_BYTES_KEPT = 256
 """Of a message that cannot be read: enough to see what it is."""
 
-_TOLD_ALREADY = (ActorFailed, ActorStopped, MailboxFull, Unhandled)
-"""Ends of a message that its actor's own bookkeeping has noted."""
-
-
-@define(eq=False)
-class Target:
-    """One actor's messages from one peer."""
-
-    inbound: Inbound
-    name: str
-    """As the wire calls it."""
-    ref: Ref[Any]
-    window: ReceiveWindow
-    _waiting: deque[Envelope | Told] = field(factory=deque, init=False)
-    _retrying: bool = field(default=False, init=False)
-    _pumping: bool = field(default=False, init=False)
-
-    @property
-    def idle(self) -> bool:
-        return self.window.idle and not self._waiting
-
-    def deliver_all(self, entries: list[Envelope | Told]) -> None:
-        """`deliver` them: with one look at where they go, as long as there is room."""
-        peer = self.inbound.peer
-        cell = None if self._waiting else peer.system._cells.get(self.ref.path)
-        position = 0
-        if cell is not None and cell.host == peer.host:
-            waiting = cell.waiting
-            if len(waiting) + len(entries) <= cell.mailbox.room:
-                waiting.extend(entries)
-                if cell.waiter is not None:
-                    cell.wake()
-                return
-            try:
-                for entry in entries:
-                    cell.post(entry)
-                    position += 1
-            except MailboxFull:
-                self._waiting.append(entries[position])
-                self._retry_later()
-                position += 1
-        for entry in entries[position:]:
-            self.deliver(entry)
-
-    def ask(self, envelope: Envelope) -> None:
-        """`deliver` it; handled here and now if its actor is idle and nobody else is kept waiting by that."""
-        peer = self.inbound.peer
-        cell = None if self._waiting else peer.system._cells.get(self.ref.path)
-        at_once = peer.connection is not None and peer.connection.at_once
-        if cell is None or cell.host != peer.host or not at_once or not cell.handle_now(envelope):
-            self.deliver(envelope)
-
-    def deliver(self, entry: Envelope | Told) -> None:
-        """Into the mailbox, or behind those that wait for room in it."""
-        if len(self._waiting) >= 2 * self.window.window:
-            # Of several connections, each with its window: only of a peer that keeps losing them.
-            envelope = envelope_of(entry)
-            self.inbound.peer.dead_letter(self.ref.path, envelope.message, envelope.sender, "too many wait")
-            if envelope.reply is not None:
-                envelope.reply.fail(MailboxFull(self.window.window))
-        elif self._waiting:
-            self._waiting.append(entry)
-        elif not self._post(entry):
-            self._waiting.append(entry)
-            self._retry_later()
-
-    def _post(self, entry: Envelope | Told) -> bool:
-        peer = self.inbound.peer
-        cell = peer.system._cells.get(self.ref.path)
-        try:
-            if cell is not None and cell.host == peer.host:
-                cell.post(entry)
-            else:
-                peer.system._deliver(self.ref, envelope_of(entry), peer.host)
-        except MailboxFull:
-            return False
-        return True
-
-    def pump(self) -> None:
-        """Hand on what waits, as far as there is room."""
-        if self._pumping:
-            # A message that was refused as it was handed on has made room at once.
-            return
-        self._pumping = True
-        try:
-            while self._waiting:
-                entry = self._waiting.popleft()
-                if type(entry) is tuple:
-                    # Followed to its end, which makes room for the next.
-                    message, sender = entry
-                    entry = Envelope(message, sender, _Told(self, message, self.window, 0))
-                if not self._post(entry):
-                    self._waiting.appendleft(entry)
-                    self._retry_later()
-                    return
-        finally:
-            self._pumping = False
-
-    def _retry_later(self) -> None:
-        if not self._retrying:
-            self._retrying = True
-            self.inbound.peer.world.call_later(RETRY_SECONDS, self._retry, "remote mailbox retry")
-
-    def _retry(self) -> None:
-        self._retrying = False
-        self.pump()
-
-    def forget(self, reply: Reply) -> None:
-        """A message whose asker gave up need not wait any longer."""
-        for entry in self._waiting:
-            if type(entry) is Envelope and entry.reply is reply:
-                self._waiting.remove(entry)
-                return
-
-    def tells_finished(self, window: ReceiveWindow, count: int) -> None:
-        """So many messages that were told within that window are finished."""
-        if window is self.window:
-            credits = window.finish(count)
-            if credits:
-                self.inbound.peer.say(pack(Kind.CREDIT, self.name, credits))
-        if self._waiting:
-            self.pump()
-
-
-@define(eq=False)
-class _Told(Reply):
-    """What becomes of told messages: their credits go back when the last is finished, whichever way."""
-
-    target: Target
-    message: Any
-    window: ReceiveWindow
-    """The target's, of the connection over which they came."""
-    count: int
-    open: bool = True
-
-    def answer(self, value: Any) -> None:
-        if self.open:
-            self.open = False
-            self.target.tells_finished(self.window, self.count)
-
-    def fail(self, error: Exception) -> None:
-        if self.open and not isinstance(error, _TOLD_ALREADY):
-            self.target.inbound.peer.dead_letter(
-                self.target.ref.path, self.message, "", "refused", repr(error)
-            )
-        self.answer(None)
-
-    def wanted(self) -> bool:
-        return True
-
-    def on_abandoned(self, cancel: Callable[[], None]) -> None:
-        pass
-
-
-@define(eq=False)
-class _Asked(Reply):
-    """An answer's way back to the peer, and the way here of the news that nobody waits for it."""
-
-    target: Target
-    number: int
-    connection: int
-    open: bool = True
-    """Neither answered nor abandoned."""
-    _cancel: Callable[[], None] | None = None
-
-    def answer(self, value: Any) -> None:
-        if self.open:
-            peer = self.target.inbound.peer
-            try:
-                data = peer.encode(value)
-            except CodecError as error:
-                self.fail(ActorFailed(self.target.ref.path, f"its answer cannot be sent: {error}"))
-                raise
-            self._close(pack(Kind.ANSWER, self.number, data))
-
-    def fail(self, error: Exception) -> None:
-        if self.open:
-            peer = self.target.inbound.peer
-            try:
-                data = peer.encode(error)
-            except CodecError as unsendable:
-                data = peer.encode(ActorFailed(self.target.ref.path, f"{error!r} ({unsendable})"))
-            self._close(pack(Kind.FAILURE, self.number, data))
-
-    def _close(self, frame: bytes) -> None:
-        self.open = False
-        target = self.target
-        inbound = target.inbound
-        if self.connection == inbound.peer.connections:
-            inbound.open.pop(self.number, None)
-            target.window.answered()
-            inbound.peer.say_urgently(frame)
-        target.pump()
-
-    def abandon(self) -> None:
-        """The asker gave up or is gone: whoever still works on it may stop."""
-        if self.open:
-            self._close(pack(Kind.FAILURE, self.number, None))
-            self.target.forget(self)
-            if self._cancel is not None:
-                self._cancel()
-
-    def wanted(self) -> bool:
-        return self.open
-
-    def on_abandoned(self, cancel: Callable[[], None]) -> None:
-        if self.open:
-            self._cancel = cancel
-        else:
-            cancel()
-
-
-@define(eq=False)
-class _Reliable(Reply):
-    """What becomes of a message of a reliable stream: it is acknowledged when it is finished."""
-
-    target: Target
-    message: Any
-    stream: int
-    number: int
-    inbox: Inbox
-    open: bool = True
-
-    def answer(self, value: Any) -> None:
-        if self.open:
-            self.open = False
-            self.target.inbound.reliable_finished(self.stream, self.inbox, self.number)
-            self.target.pump()
-
-    def fail(self, error: Exception) -> None:
-        if self.open and not isinstance(error, _TOLD_ALREADY):
-            self.target.inbound.peer.dead_letter(
-                self.target.ref.path, self.message, "", "refused", repr(error)
-            )
-        self.answer(None)
-
-    def wanted(self) -> bool:
-        return True
-
-    def on_abandoned(self, cancel: Callable[[], None]) -> None:
-        pass
+MARK_EVERY = 64
+"""Of told messages, one of so many is followed to its end. Mailboxes keep their order, so that those before
+it are finished by then, too; and those cost what local ones do."""
 
 
 def _runs(runs: list[Any]) -> Iterator[tuple[str, int, bytes]]:
@@ -299,7 +54,7 @@ class Inbound:
     """Everything that one peer has on its way to actors here."""
 
     peer: Peer
-    open: dict[int, _Asked] = field(factory=dict, init=False)
+    open: dict[int, Asked] = field(factory=dict, init=False)
     """Asks that are not answered yet."""
     inboxes: dict[int, Inbox] = field(factory=dict, init=False)
     """Reliable streams; they outlive connections."""
@@ -351,14 +106,14 @@ class Inbound:
                     self._unreadable(path, data, unreadable, sender)
                 target.tells_finished(window, len(errors))
             messages += read
-        pin = target.ref.incarnation
-        every = 1 if pin is not None else max(1, min(MARK_EVERY, window.window // 8))
-        entries: list[Envelope | Told] = [(message, sender) for message in messages]
+        pin, cause = target.ref.incarnation, cause_of(frame)
+        every = 1 if pin is not None or cause is not None else max(1, min(MARK_EVERY, window.window // 8))
+        entries: list[Envelope | Entry] = [(message, sender) for message in messages]
         last = len(messages) - 1
         for position in [*range(every - 1, last, every), last] if messages else ():
             message = messages[position]
             count = every if position < last else last % every + 1
-            entries[position] = Envelope(message, sender, _Told(target, message, window, count), pin)
+            entries[position] = Envelope(message, sender, Told(target, message, window, count), pin, cause)
         target.deliver_all(entries)
 
     def ask(self, frame: list[Any]) -> None:
@@ -369,14 +124,14 @@ class Inbound:
         target = self._target(name)
         target.window.accept(1)
         peer = self.peer
-        reply = self.open[number] = _Asked(target, number, peer.connections)
+        reply = self.open[number] = Asked(target, number, peer.connections)
         try:
             message = peer.decode(data)
         except CodecError as error:
             self._unreadable(name, data, error, f"{peer.name}:{sender}")
             reply.fail(ActorFailed(target.ref.path, f"the message cannot be read: {error}"))
             return
-        target.ask(Envelope(message, f"{peer.name}:{sender}", reply, target.ref.incarnation))
+        target.ask(Envelope(message, f"{peer.name}:{sender}", reply, target.ref.incarnation, cause_of(frame)))
 
     def cancel(self, frame: list[Any]) -> None:
         """CANCEL: the answer may have crossed it."""
@@ -406,8 +161,10 @@ class Inbound:
             self._unreadable(name, data, error, f"{peer.name}:{sender}")
             self.reliable_finished(stream, inbox, number)
             return
-        reply = _Reliable(target, message, stream, number, inbox)
-        target.deliver(Envelope(message, f"{peer.name}:{sender}", reply, target.ref.incarnation))
+        reply = Reliable(target, message, stream, number, inbox)
+        target.deliver(
+            Envelope(message, f"{peer.name}:{sender}", reply, target.ref.incarnation, cause_of(frame))
+        )
 
     def reliable_finished(self, stream: int, inbox: Inbox, number: int) -> None:
         """A message of a reliable stream is finished."""
@@ -423,6 +180,7 @@ class Inbound:
     def end(self, frame: list[Any]) -> None:
         """END: the stream's sender is done with it."""
         self.inboxes.pop(frame[1], None)
+        self.peer.say(pack(Kind.ENDED, frame[1]))
 
     def tick(self) -> None:
         """Give back the credits that were not worth a frame so far, and acknowledge what is done."""

@@ -6,19 +6,18 @@ peer is in quarantine: what was sent to the old one must not reach the new one b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field, frozen
 
-from understudy.actors.asking import Ask
-from understudy.actors.incarnation import Incarnation, current_cell
-from understudy.actors.ref import ASK_TIMEOUT_SECONDS, ActorFailed, Ref, SendTimeout
-from understudy.actors.system import ActorSystem, DeadLetter, Delivery
+from understudy.actors.incarnation import Incarnation
+from understudy.actors.ref import ASK_TIMEOUT_SECONDS, ActorFailed, Ref
+from understudy.actors.system import ActorSystem, DeadLetter
 from understudy.actors.world import Event, World
 from understudy.mailbox import (
     CodecError,
-    MailboxFull,
+    Envelope,
     Message,
     Refusal,
     Request,
@@ -28,11 +27,11 @@ from understudy.mailbox.codec import Codec
 
 from .channels import Channels
 from .connection import Connection
-from .credit import SendWindow
 from .framing import ProtocolError
 from .inbound import Inbound
 from .names import PeerResolver, split_wire_path, wire_path
-from .protocol import Identity, Kind, Limits, pack
+from .outbound import Outbound
+from .protocol import Cause, Identity, Kind, Limits
 from .refusals import PeerLost, PeerQuarantined
 from .streams import ReliableRef, Streams
 from .watching import Watching
@@ -45,58 +44,6 @@ R = TypeVar("R")
 
 HEAD_BYTES_MAX = 2048
 """What a frame holds beside its message, at most: paths are expected to be shorter."""
-
-
-NO_CONNECTION = "no connection to its node"
-
-
-@define(eq=False, init=False)
-class _Ask(Ask):
-    """An ask whose answer has not come."""
-
-    peer: Peer = field(init=False)
-    target: _Target = field(init=False)
-    frame: bytes = field(init=False)
-    sent: bool = field(init=False)
-
-    def __init__(
-        self, peer: Peer, target: _Target, sender: str, message: Any, seconds: float, number: int, data: bytes
-    ) -> None:
-        super().__init__(peer.world.dispatcher, sender, target.path, message, seconds, number)
-        self.peer = peer
-        self.target = target
-        self.frame = pack(Kind.ASK, number, target.name, sender, data)
-        self.sent = False
-
-    def abandon(self) -> None:
-        self.done = True
-        if self.sent:
-            # It stays known until the other side has said that it has stopped: that gives its credit back.
-            self.peer.say(pack(Kind.CANCEL, self.number))
-        else:
-            self.target.window.waiting.remove(self)
-
-
-_Tell = tuple[str, str, bytes, Any]
-"""A message that waits for credit: its sender, its wire name, its fields' bytes, and itself."""
-
-
-@define(eq=False)
-class _Target:
-    """An actor of the peer, as messages are sent to it."""
-
-    name: str
-    """As the wire calls it."""
-    path: str
-    """As it is called here."""
-    window: SendWindow[_Ask | _Tell]
-    room: Event | None = None
-    """Set when a sender that waits for room should look again."""
-
-    def look_again(self) -> None:
-        room, self.room = self.room, None
-        if room is not None:
-            room.set()
 
 
 @frozen
@@ -136,13 +83,11 @@ class Peer:
     host: str = field(init=False, repr=False)
     limits: Limits = field(init=False, repr=False)
     inbound: Inbound = field(init=False, repr=False)
+    outbound: Outbound = field(init=False, repr=False)
     watching: Watching = field(init=False, repr=False)
     channels: Channels = field(init=False, repr=False)
     streams: Streams = field(init=False, repr=False)
-    _window: int = field(default=1, init=False, repr=False)
     _message_bytes_max: int = field(default=0, init=False, repr=False)
-    _targets: dict[str, _Target] = field(factory=dict, init=False, repr=False)
-    _asks: dict[int, _Ask] = field(factory=dict, init=False, repr=False)
     _encode: Callable[[Any], bytes] = field(init=False, repr=False)
     decode: Callable[[bytes], Any] = field(init=False, repr=False)
     """The message in bytes from the peer; raises CodecError, whatever the bytes are."""
@@ -156,6 +101,7 @@ class Peer:
         node = self.node
         self.system, self.world, self.host, self.limits = node.system, node.world, node.host, node.limits
         self.inbound = Inbound(self)
+        self.outbound = Outbound(self)
         self.watching = Watching(self)
         self.channels = Channels(self)
         self.streams = Streams(self)
@@ -164,16 +110,16 @@ class Peer:
         self._encode_fields, self.decode_run = codec.encode_fields, codec.decode_run
         self._message_bytes_max = self.limits.frame_bytes_max - HEAD_BYTES_MAX
         self._changed = self.world.event(f"change of {self.name}")
-        inbound, watching, channels = self.inbound, self.watching, self.channels
+        inbound, outbound, watching, channels = self.inbound, self.outbound, self.watching, self.channels
         self._handlers = {
             Kind.TELLS: inbound.tells,
             Kind.ASK: inbound.ask,
             Kind.CANCEL: inbound.cancel,
             Kind.RELIABLE: inbound.reliable,
             Kind.END: inbound.end,
-            Kind.ANSWER: self._answered,
-            Kind.FAILURE: self._failed,
-            Kind.CREDIT: self._granted,
+            Kind.ANSWER: outbound.answered,
+            Kind.FAILURE: outbound.failed,
+            Kind.CREDIT: outbound.granted,
             Kind.WATCH: lambda frame: node.watched.watch(self, frame),
             Kind.UNWATCH: lambda frame: node.watched.unwatch(self, frame),
             Kind.DOWN: watching.down,
@@ -182,6 +128,7 @@ class Peer:
             Kind.GRANT: channels.grant,
             Kind.STOP: channels.stop,
             Kind.ACK: self.streams.acknowledged,
+            Kind.ENDED: self.streams.ended,
         }
 
     # -- for authors
@@ -207,7 +154,7 @@ class Peer:
         `capacity` is how many messages may be unfinished; the node's window bounds it, too.
         """
         return self.streams.open(
-            ref, wire_path(self.path_there(ref), ref.incarnation), min(capacity, self._window)
+            ref, wire_path(self.path_there(ref), ref.incarnation), min(capacity, self.outbound.window)
         )
 
     async def wait(self, connected: bool) -> None:
@@ -232,7 +179,7 @@ class Peer:
             self.absence,
             self.quarantine,
             0 if connection is None else connection.outgoing.waiting_bytes,
-            len(self._asks),
+            len(self.outbound.asks),
         )
 
     # -- names
@@ -263,122 +210,23 @@ class Peer:
     # -- what remote refs do
 
     def tell(self, target: Ref[P], message: Message[P]) -> None:
-        """See `Ref.tell`. Without a connection the message is a dead letter.
+        """See `Outbound.tell`."""
+        self.outbound.tell(target, message)
 
-        Raises:
-            MailboxFull: a window of messages to this actor waits here already, or the connection is choked.
-            CodecError: the message has no wire form, or is too large.
-        """
-        cell = current_cell.get()
-        sender = "" if cell is None else cell.path
-        connection = self.connection
-        if connection is None:
-            self.dead_letter(target.path, message, sender, NO_CONNECTION, self.absence)
-            return
-        there = self._targets.get(target.path) if target.incarnation is None else None
-        if there is None:
-            there = self._target(target)
-        window = there.window
-        if window.full or connection.outgoing.waiting_bytes > self.limits.outgoing_bytes_max:
-            raise MailboxFull(window.window)
-        name, fields = self._encode_fields(message)
-        if len(fields) > self._message_bytes_max:
-            raise self._too_large(message, fields)
-        if window.spend():
-            connection.tell(there.name, sender, name, fields)
-        else:
-            window.wait((sender, name, fields, message))
-
-    async def ask(
+    def ask(
         self, target: Ref[P], message: Request[P, R], timeout_seconds: float = ASK_TIMEOUT_SECONDS
-    ) -> R:
-        """See `Ref.ask`.
-
-        Raises:
-            PeerLost: there is no connection, or it was lost before the answer came.
-            PeerQuarantined: that incarnation of the node is gone.
-        """
-        cell = current_cell.get()
-        sender = "" if cell is None else cell.path
-        system, dispatcher = self.system, self.world.dispatcher
-        connection = self.connection
-        there = self._target(target)
-        window = there.window
-        refusal: Exception | None = None
-        if connection is None:
-            refusal = self.gone()
-        elif window.full or connection.outgoing.waiting_bytes > self.limits.outgoing_bytes_max:
-            refusal = MailboxFull(window.window)
-        if refusal is not None:
-            # A caller that tries again in a loop must let others run all the same.
-            await dispatcher.turn("refused ask")
-            raise refusal
-        data = self.encode(message)
-        ask = _Ask(self, there, sender, message, timeout_seconds, next(system._ask_numbers), data)
-        if window.spend():
-            self._send_ask(ask)
-        else:
-            window.wait(ask)
-        if ask.done:
-            await dispatcher.turn(ask.label)
-        else:
-            timer = dispatcher.expire_later(ask, timeout_seconds)
-            ask.parked = True
-            try:
-                await dispatcher.park(ask, ask.abandon)
-            finally:
-                timer.cancel()
-        if system.observers:
-            answer = ask.value if ask.error is None else ask.error
-            system._observe(
-                Delivery(self.world.monotonic(), target.path, sender, answer, ask.number, answer=True)
-            )
-        if ask.error is not None:
-            raise ask.error
-        return ask.value  # type: ignore[no-any-return]
+    ) -> Coroutine[Any, Any, R]:
+        """See `Outbound.ask`."""
+        return self.outbound.ask(target, message, timeout_seconds)
 
     async def _send(self, target: Ref[P], message: Message[P], timeout_seconds: float) -> None:
-        """See `Ref.send`: waits as long as a window of messages to the actor waits here.
-
-        Raises:
-            PeerLost: there is no connection, or it was lost meanwhile.
-            PeerQuarantined: that incarnation of the node is gone.
-        """
-        with self.world.limit(timeout_seconds) as scope:
-            while True:
-                if self.connection is None:
-                    # As with an ask: a caller that tries again in a loop must let others run all the same.
-                    await self.world.dispatcher.turn("refused send")
-                    raise self.gone()
-                try:
-                    self.tell(target, message)
-                    return
-                except MailboxFull:
-                    there = self._target(target)
-                    if there.room is None:
-                        there.room = self.world.event(f"room for messages to {target.path}")
-                await there.room.wait()
-        if scope.cancelled_caught:
-            raise SendTimeout(target.path, label(message), timeout_seconds)
-
-    def _send_ask(self, ask: _Ask) -> None:
-        ask.sent = True
-        self._asks[ask.number] = ask
-        self.say_urgently(ask.frame)
+        await self.outbound.send(target, message, timeout_seconds)
 
     def _watch(self, watcher: Incarnation, target: Ref[Any]) -> None:
         self.watching.watch(watcher, target, wire_path(self.path_there(target), target.incarnation))
 
     def _unwatch(self, watcher: Incarnation, path: str) -> None:
         self.watching.unwatch(watcher, path)
-
-    def _target(self, ref: Ref[Any]) -> _Target:
-        key = wire_path(ref.path, ref.incarnation)
-        target = self._targets.get(key)
-        if target is None:
-            name = wire_path(self.path_there(ref), ref.incarnation)
-            target = self._targets[key] = _Target(name, ref.path, SendWindow(self._window))
-        return target
 
     # -- what the peer says
 
@@ -390,46 +238,6 @@ class Peer:
             else:
                 self.node.heard_goodbye(connection)
 
-    def _answer_of(self, frame: list[Any]) -> _Ask:
-        ask = self._asks.pop(frame[1], None)
-        if ask is None:
-            raise ProtocolError(f"{Kind(frame[0]).name}: nothing was asked under number {frame[1]}")
-        self._release(ask.target, 1)
-        return ask
-
-    def _answered(self, frame: list[Any]) -> None:
-        ask = self._answer_of(frame)
-        if not ask.done:
-            try:
-                ask.answer(self.decode(frame[2]))
-            except CodecError as error:
-                ask.fail(ActorFailed(ask.path, f"its answer cannot be read: {error}"))
-
-    def _failed(self, frame: list[Any]) -> None:
-        ask = self._answer_of(frame)
-        if not ask.done:
-            if frame[2] is None:
-                raise ProtocolError("FAILURE without a reason of an ask that was not cancelled")
-            ask.fail(self.decode_error(frame[2], ask.path))
-
-    def _granted(self, frame: list[Any]) -> None:
-        _, name, credits = frame[:3]
-        target = self._targets.get(f"{self.identity.name}:{name}")
-        if target is None:
-            raise ProtocolError(f"CREDIT: nothing was sent to {name[:300]!r}")
-        self._release(target, credits)
-
-    def _release(self, target: _Target, credits: int) -> None:
-        connection = self.connection
-        for item in target.window.grant(credits):
-            if type(item) is not tuple:
-                # Not `isinstance(item, _Ask)`: a look at a protocol's class costs more than all the rest.
-                self._send_ask(item)  # type: ignore[arg-type]
-            elif connection is not None:
-                connection.tell(target.name, item[0], item[1], item[2])
-        if target.room is not None:
-            target.look_again()
-
     # -- for the parts of this peer
 
     def encode(self, value: Any) -> bytes:
@@ -438,6 +246,20 @@ class Peer:
         if len(data) > self._message_bytes_max:
             raise self._too_large(value, data)
         return data
+
+    def encode_fields(self, message: Any) -> tuple[str, bytes]:
+        """Its wire name and its fields' bytes. Raises CodecError as `encode`."""
+        name, fields = self._encode_fields(message)
+        if len(fields) > self._message_bytes_max:
+            raise self._too_large(message, fields)
+        return name, fields
+
+    def noted(self, target: Ref[Any], message: Any, sender: str) -> Cause | None:
+        """Show a message that is sent to the system's instruments; the cause that one of them gave it."""
+        envelope = Envelope(message, sender, None, target.incarnation)
+        for probe in self.system.probes:
+            probe.sent(target.path, envelope)
+        return envelope.cause
 
     def _too_large(self, value: Any, data: bytes) -> CodecError:
         return CodecError(
@@ -495,9 +317,8 @@ class Peer:
         assert hello is not None
         self.connections += 1
         self.connection, self.caller = connection, caller
-        self._window = hello.window
         self._message_bytes_max = hello.frame_bytes_max - HEAD_BYTES_MAX
-        self._targets.clear()
+        self.outbound.connected(hello.window)
         connection.receive = self._received
         connection.on_tick = self._tick
         self.streams.connected()
@@ -509,18 +330,7 @@ class Peer:
             return
         self.connection = None
         self.absence = f"connection lost: {reason}"
-        targets, self._targets = self._targets, {}
-        for target in targets.values():
-            for item in target.window.waiting:
-                if isinstance(item, _Ask):
-                    item.fail(self.gone())
-                else:
-                    sender, _, _, message = item
-                    self.dead_letter(target.path, message, sender, NO_CONNECTION, self.absence)
-            target.look_again()
-        asks, self._asks = self._asks, {}
-        for ask in asks.values():
-            ask.fail(self.gone())
+        self.outbound.disconnected()
         self.inbound.disconnected()
         self.node.watched.disconnected(self)
         self.watching.disconnected()
@@ -545,8 +355,4 @@ class Peer:
 
     def _tick(self) -> None:
         self.inbound.tick()
-        for key in [key for key, target in self._targets.items() if target.window.idle]:
-            if self._targets[key].room is None:
-                del self._targets[key]
-        for target in list(self._targets.values()):
-            target.look_again()
+        self.outbound.tick()

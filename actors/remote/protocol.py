@@ -1,7 +1,8 @@
 """What is said between two nodes: the kinds of frames, their fields, and how they are read and written.
 
 A frame is a msgpack array: its kind, then its fields. Messages are inside as bytes of the codec, so that one
-that cannot be read harms nothing but itself. Additional fields of a newer version are ignored.
+that cannot be read harms nothing but itself. Additional fields of a newer version are ignored. A message's
+cause, which is told while causes are traced, is such a field: whoever does not know it does without.
 """
 
 from enum import IntEnum
@@ -46,6 +47,7 @@ class Kind(IntEnum):
     RELIABLE = 40
     ACK = 41
     END = 42
+    ENDED = 43
 
 
 _OPTIONAL_BYTES = (bytes, type(None))
@@ -82,7 +84,9 @@ FIELDS: dict[int, tuple[type | tuple[type, ...], ...]] = {
     Kind.RELIABLE: (int, int, str, str, bytes),
     # stream, sequence number up to which everything is done
     Kind.ACK: (int, int),
+    # stream that nothing more is sent through, and the answer to that
     Kind.END: (int,),
+    Kind.ENDED: (int,),
 }
 """The types of each kind's fields."""
 
@@ -202,6 +206,32 @@ def pack(*fields: Any) -> bytes:
     body = _packer.pack(fields)
     assert isinstance(body, bytes)
     return framed(body)
+
+
+Cause = tuple[str, str]
+"""The story that a message belongs to, and its own step in it; see `understudy.actors.observe.causes`."""
+
+CAUSE_CHARACTERS_MAX = 200
+"""Of either part: a longer one stays on its node."""
+
+
+def pack_caused(cause: Cause, *fields: Any) -> bytes:
+    """A frame of one message that tells its cause, too: the field behind all others."""
+    if max(map(len, cause)) > CAUSE_CHARACTERS_MAX:
+        return pack(*fields)
+    return pack(*fields, cause)
+
+
+def cause_of(frame: list[Any]) -> Cause | None:
+    """The cause in a frame of one message; None when it tells none, or what is none here."""
+    position = len(FIELDS[frame[0]]) + 1
+    cause = frame[position] if len(frame) > position else None
+    if type(cause) is not list or len(cause) != 2:
+        return None
+    story, step = cause
+    if type(story) is not str or type(step) is not str or max(len(story), len(step)) > CAUSE_CHARACTERS_MAX:
+        return None
+    return story, step
 
 
 def _no_extension(code: int, _: bytes) -> Any:

@@ -12,7 +12,7 @@ from understudy.actors.world import Event
 from understudy.mailbox import MailboxFull, Message
 
 from .framing import ProtocolError
-from .protocol import Kind, pack
+from .protocol import Kind, pack, pack_caused
 from .refusals import PeerQuarantined
 from .reliable import Outbox
 
@@ -59,7 +59,10 @@ class ReliableRef(Generic[P]):
             raise MailboxFull(outbox.capacity)
         cell = current_cell.get()
         sender = "" if cell is None else cell.path
-        frame = pack(Kind.RELIABLE, self._number, outbox.sent + 1, self._name, sender, peer.encode(message))
+        data = peer.encode(message)
+        fields = (Kind.RELIABLE, self._number, outbox.sent + 1, self._name, sender, data)
+        cause = peer.noted(self.ref, message, sender) if peer.system.probes else None
+        frame = pack(*fields) if cause is None else pack_caused(cause, *fields)
         outbox.add(frame)
         peer.say(frame)
 
@@ -102,8 +105,9 @@ class ReliableRef(Generic[P]):
     def _end_when_done(self) -> None:
         if not self._closed or self.unfinished:
             return
-        if self._peer.streams.senders.pop(self._number, None) is not None:
-            self._peer.say(pack(Kind.END, self._number))
+        streams = self._peer.streams
+        if streams.senders.pop(self._number, None) is not None:
+            streams.end(self._number)
 
 
 @define(eq=False)
@@ -112,6 +116,8 @@ class Streams:
 
     peer: Peer
     senders: dict[int, ReliableRef[Any]] = field(factory=dict, init=False)
+    _ending: dict[int, None] = field(factory=dict, init=False)
+    """Streams that are done with, as the peer does not know for certain: a connection may lose the news."""
     _last: int = field(default=0, init=False)
 
     def open(self, ref: Ref[P], name: str, capacity: int) -> ReliableRef[P]:
@@ -131,14 +137,26 @@ class Streams:
             sender._look_again()
             sender._end_when_done()
 
+    def end(self, number: int) -> None:
+        """Have the peer forget a stream of which everything is done."""
+        self._ending[number] = None
+        self.peer.say(pack(Kind.END, number))
+
+    def ended(self, frame: list[Any]) -> None:
+        """ENDED"""
+        self._ending.pop(frame[1], None)
+
     def connected(self) -> None:
-        """Send again whatever is not known to be done."""
+        """Say again whatever is not known to have arrived."""
+        for number in self._ending:
+            self.peer.say(pack(Kind.END, number))
         for sender in self.senders.values():
             for _, frame in sender._outbox.unacknowledged():
                 self.peer.say(frame)
 
     def fail(self) -> None:
         """The peer is in quarantine."""
+        self._ending.clear()
         senders, self.senders = self.senders, {}
         for sender in senders.values():
             sender._look_again()

@@ -97,6 +97,27 @@ def test_silence_is_noticed_in_time_whichever_direction_fell_silent(direction: t
 cuts = st.lists(st.floats(0.0, 0.3), max_size=6)
 
 
+@pytest.mark.parametrize("cut_at", ["before the news", "on its way"])
+def test_the_end_of_a_stream_is_not_lost_with_a_connection(cut_at: str) -> None:
+    async def story(nodes: Pair) -> None:
+        nodes.b.system.spawn(Worker, "worker")
+        stream = nodes.a.peer.reliable(nodes.a.peer.ref("/worker", Working))
+        await stream.send(Note("all"))
+        await stream.drained()
+        assert nodes.network is not None
+        if cut_at == "before the news":
+            nodes.network.cut("a", "b")
+            await nodes.a.peer.wait(connected=False)
+            stream.close()
+        else:
+            stream.close()
+            nodes.network.cut("a", "b")
+        await until(nodes.world, lambda: not nodes.b.peer.inbound.inboxes)
+        await until(nodes.world, lambda: not nodes.a.peer.streams._ending)
+
+    simulated(story)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), cuts)
 def test_a_reliable_stream_delivers_each_message_once_and_in_order(seed: int, cuts: list[float]) -> None:
@@ -384,8 +405,8 @@ def test_askers_that_are_cancelled_at_any_moment_cut_no_frame() -> None:
                 await world.sleep(random.random() * 0.001)
         assert nodes.a.peer.connections == 1
         await world.sleep(5.0)
-        assert not nodes.a.peer._asks and not nodes.b.peer.inbound.open, "nothing is left behind"
-        assert all(target.window.idle for target in nodes.a.peer._targets.values())
+        assert not nodes.a.peer.outbound.asks and not nodes.b.peer.inbound.open, "nothing is left behind"
+        assert all(target.window.idle for target in nodes.a.peer.outbound._targets.values())
 
     simulated(story)
 
@@ -400,7 +421,7 @@ def test_a_window_bounds_what_waits_wherever_it_waits() -> None:
                 ref.tell(Note(str(told)))
                 told += 1
         assert told == 2 * QUICK.window
-        await until(nodes.world, lambda: nodes.a.peer._target(ref).window.credits > 0)
+        await until(nodes.world, lambda: nodes.a.peer.outbound._target(ref).window.credits > 0)
 
     simulated(story)
 
