@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import frozen
 
-from understudy.raftstore.keyspace import KeySpace, in_range
+from understudy.raftstore.keyspace import KeySpace
 from understudy.raftstore.options import StoreOptions
 from understudy.raftstore.storage import (
     Compacted,
@@ -99,8 +99,16 @@ def _written(branch: tuple[Operation, ...]) -> tuple[dict[bytes, None], list[Del
 
 
 def _check_put(key: bytes, puts: dict[bytes, None], deletes: list[DeleteRange]) -> None:
-    if key in puts or any(in_range(key, delete.key, delete.range_end) for delete in deletes):
+    if key in puts or any(_forbids(delete, key) for delete in deletes):
         raise DuplicateKey(key)
+
+
+def _forbids(delete: DeleteRange, key: bytes) -> bool:
+    """Whether a key must not be put beside a deletion. One of "all keys from here on" forbids nothing: etcd
+    takes its `range_end` of one zero byte for an end here, and deletes before it puts."""
+    if not delete.range_end:
+        return key == delete.key
+    return delete.key <= key < delete.range_end
 
 
 @frozen

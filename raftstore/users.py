@@ -235,8 +235,7 @@ class Users:
 
     def permissions(self, name: str) -> tuple[Permission, ...]:
         """Of a role. Raises `AuthError`."""
-        role = self.role(name)
-        return (Permission("readwrite", b"", ALL_KEYS_END),) if name == ROOT else role.permissions
+        return self.role(name).permissions
 
     def password_of(self, name: str) -> str:
         """What bcrypt made of a user's password. Raises `AuthError` if nobody can authenticate so."""
