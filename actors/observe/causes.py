@@ -1,14 +1,14 @@
-"""Which message caused which: a trace that follows a cause across actors.
+"""Which message caused which: a trace that follows a cause across actors, hosts and nodes.
 
 Every message that is sent while another is handled, in the same task or one that it starts, is caused by
 it. The cause travels in the envelope as (story, step): the story names the first cause and stays the same
-along the way, also to other processes; the step names the message that caused this one.
+along the way, also to other nodes where causes are traced; the step names the message that caused this one.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from itertools import count
@@ -19,7 +19,7 @@ from outcome import Outcome
 
 from understudy.actors.probe import Probe
 from understudy.actors.system import ActorSystem
-from understudy.mailbox import Envelope, label
+from understudy.mailbox import Envelope, label, message
 
 STEPS_MAX = 10_000
 """How many steps are kept unless told otherwise: the newest."""
@@ -28,6 +28,7 @@ _current: ContextVar[tuple[str, str] | None] = ContextVar("current_cause", defau
 """The story and step of the message that the running task handles."""
 
 
+@message("observe.step")
 @frozen
 class Step:
     """One message on its way through the system."""
@@ -102,13 +103,21 @@ class CauseTrace(Probe):
 
     def text(self, story: str) -> str:
         """A story as an indented tree: each message below the one that caused it."""
-        steps = self.of_story(story)
-        known = {step.step for step in steps}
-        below: dict[str, list[Step]] = {}
-        for step in steps:
-            # What was caused by a step that is forgotten already, or unknown here, stands at the left.
-            below.setdefault(step.cause if step.cause in known else "", []).append(step)
-        return "\n".join(_lines(below, "", 0))
+        return story_text(self.of_story(story))
+
+
+def story_text(steps: Iterable[Step]) -> str:
+    """Steps of one story, of one node or several, as an indented tree.
+
+    What one step caused was sent on one node, so that the order of each node is all that is needed.
+    """
+    steps = list(steps)
+    known = {step.step for step in steps}
+    below: dict[str, list[Step]] = {}
+    for step in steps:
+        # What was caused by a step that is forgotten already, or unknown here, stands at the left.
+        below.setdefault(step.cause if step.cause in known else "", []).append(step)
+    return "\n".join(_lines(below, "", 0))
 
 
 def _lines(below: dict[str, list[Step]], cause: str, depth: int) -> Iterator[str]:

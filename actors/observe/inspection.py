@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, frozen
 from outcome import Error, Outcome
@@ -20,7 +20,11 @@ from understudy.actors.probe import Probe
 from understudy.actors.ref import ASK_TIMEOUT_SECONDS, ActorStopped, AskTimeout, Ref
 from understudy.actors.signals import Inspection
 from understudy.actors.system import ActorSystem
-from understudy.mailbox import Envelope, Refusal, label
+from understudy.mailbox import Envelope, Refusal, Request, label, message
+
+from .inspecting import GetState, Inspecting, Resume, Suspend, ask_inspector, place_of
+
+R = TypeVar("R")
 
 TRACE_EVENTS_MAX = 1000
 """How many events a trace keeps unless told otherwise: the newest."""
@@ -32,8 +36,11 @@ async def get_state(ref: Ref[Any], timeout_seconds: float = ASK_TIMEOUT_SECONDS)
     Raises:
         ActorStopped: there is no such actor, or it ended first.
         AskTimeout: it was busy with one message for so long.
-        ValueError: it is on another node.
+        NotInspectable: it is on another node, which has no `Inspector`. From one that has, values that cannot
+            leave it come as `Shown`.
     """
+    if not isinstance(ref._system, ActorSystem):
+        return await _far(ref, GetState, timeout_seconds)
 
     def read(life: Incarnation) -> dict[str, Any]:
         assert life.actor is not None
@@ -62,8 +69,11 @@ async def suspend(ref: Ref[Any], timeout_seconds: float = ASK_TIMEOUT_SECONDS) -
     not resume it. Suspending it again does nothing.
 
     Raises:
-        ActorStopped, AskTimeout: as `get_state`.
+        ActorStopped, AskTimeout, NotInspectable: as `get_state`.
     """
+    if not isinstance(ref._system, ActorSystem):
+        await _far(ref, Suspend, timeout_seconds)
+        return
 
     def hold(life: Incarnation) -> None:
         life.cell.suspended = True
@@ -75,8 +85,11 @@ async def resume(ref: Ref[Any], timeout_seconds: float = ASK_TIMEOUT_SECONDS) ->
     """Let a suspended actor go on where it was.
 
     Raises:
-        ActorStopped, AskTimeout: as `get_state`.
+        ActorStopped, AskTimeout, NotInspectable: as `get_state`.
     """
+    if not isinstance(ref._system, ActorSystem):
+        await _far(ref, Resume, timeout_seconds)
+        return
 
     def go_on(life: Incarnation) -> None:
         life.cell.suspended = False
@@ -86,8 +99,14 @@ async def resume(ref: Ref[Any], timeout_seconds: float = ASK_TIMEOUT_SECONDS) ->
 
 def _system_of(ref: Ref[Any]) -> ActorSystem:
     if not isinstance(ref._system, ActorSystem):
-        raise ValueError(f"{ref} is on another node: look at it there")
+        raise ValueError(f"{ref} is on another node: use `async with remote_trace(...)`, or trace it there")
     return ref._system
+
+
+async def _far(ref: Ref[Any], request: Callable[..., Request[Inspecting, R]], timeout_seconds: float) -> R:
+    """Have the inspector of the actor's node do it."""
+    peer, path = place_of(ref)
+    return await ask_inspector(peer, request(path, ref.incarnation, timeout_seconds), timeout_seconds)
 
 
 async def _between_messages(
@@ -123,6 +142,7 @@ async def _between_messages(
     return answers[0]
 
 
+@message("observe.trace-event")
 @frozen
 class TraceEvent:
     """Something that a traced actor did."""
@@ -188,6 +208,7 @@ def trace(
     """Note what an actor handles, answers and sends, and its states, for as long as the block runs.
 
     Yields the newest events, at most `events_max`; `sink` is called with each as it happens.
+    For actors of other nodes see `remote_trace`.
     """
     system = _system_of(ref)
     events: deque[TraceEvent] = deque(maxlen=events_max)
