@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 from attrs import define
 
@@ -72,6 +73,8 @@ class Remote:
         self._listener = listener
         self._nursery = nursery
         self._peers: dict[str, Peer] = {}
+        self._strangers: WeakValueDictionary[Identity, Peer] = WeakValueDictionary()
+        """Nodes that are no peers, or not yet, and of whose actors there are refs here."""
         self._quarantined: dict[str, str] = {}
         """By incarnation: why."""
         self._calls: dict[str, _Call] = {}
@@ -162,7 +165,15 @@ class Remote:
     def peer_or_stranger(self, identity: Identity) -> Peer:
         """The peer of that identity, or one that has no connection: somebody spoke of it."""
         peer = self._peers.get(identity.name)
-        return peer if peer is not None and peer.identity == identity else Peer(self, identity)
+        if peer is not None and peer.identity == identity:
+            return peer
+        stranger = self._strangers.get(identity)
+        if stranger is None:
+            stranger = self._strangers[identity] = Peer(self, identity)
+            quarantine = self._quarantined.get(identity.incarnation)
+            if quarantine is not None:
+                stranger.end(quarantine)
+        return stranger
 
     # -- connections
 
@@ -215,7 +226,7 @@ class Remote:
                 if peer.has_state:
                     self._end(peer, f"it stayed away for {self.limits.forget_seconds:g} s")
                 else:
-                    del self._peers[peer.name]
+                    self._strangers[peer.identity] = self._peers.pop(peer.name)
 
         self.world.call_later(self.limits.forget_seconds, forget, "remote peer forgotten")
 
@@ -348,7 +359,8 @@ class Remote:
             self._end(peer, f"it came back as another incarnation, {other}")
             peer = None
         if peer is None:
-            peer = self._peers[other.name] = Peer(self, other)
+            peer = self._peers[other.name] = self.peer_or_stranger(other)
+            self._strangers.pop(other, None)
         replaced = peer.connection
         if replaced is not None:
             peer.detach(replaced, "replaced by another connection")

@@ -73,7 +73,7 @@ class Peer:
     connection: Connection | None = field(default=None, init=False, repr=False)
     connections: int = field(default=0, init=False)
     """How many there were so far, the present one included."""
-    absence: str = field(default="no connection", init=False)
+    absence: str = field(default="it is no peer of this node: connect to it", init=False)
     quarantine: str | None = field(default=None, init=False)
     """Why nothing is exchanged with it any more, if that is so."""
     caller: bool = field(default=False, init=False)
