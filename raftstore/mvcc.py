@@ -23,6 +23,7 @@ from understudy.raftstore.storage import (
     CompactReply,
     DeleteRange,
     DeleteRangeReply,
+    EmptyKey,
     Event,
     FutureRevision,
     HashKV,
@@ -65,9 +66,9 @@ MutatingReply = (
 )
 
 
-PRUNED_AT_ONCE: Final = 20_000
+PRUNED_AT_ONCE: Final = 5_000
 """Changes that a compaction looks at when it is applied, unless it is `physical`; if there are more ..."""
-PRUNED_EACH_TIME: Final = 256
+PRUNED_EACH_TIME: Final = 128
 """... so many with each write that follows: a compaction of a million changes must not hold up the group."""
 
 
@@ -217,7 +218,8 @@ class MvccStore:
 
     def range(self, request: Range) -> RangeReply:
         """Raises `Compacted`, `FutureRevision`, `EmptyKey`."""
-        check_shape(request, self.options.max_txn_operations)
+        if not request.key:
+            raise EmptyKey()
         check_range(request, self.revision, self.compact_revision)
         return self._read(request, self.revision)
 
@@ -238,6 +240,10 @@ class MvccStore:
         )
         if past:
             pairs = keys.range_at(request.key, request.range_end, past)
+            count = len(pairs)
+        elif not request.range_end:
+            pair = keys.latest(request.key)
+            pairs = [pair] if pair is not None else []
             count = len(pairs)
         else:
             count = keys.live_count(request.key, request.range_end)

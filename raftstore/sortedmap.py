@@ -6,6 +6,7 @@ whoever then writes to one copies that one first. So a snapshot of a large store
 is written afterwards, and is paid back a block at a time.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -25,7 +26,7 @@ BLOCK_MIN: Final = 128
 
 
 class SortedMap(Generic[K, V]):
-    __slots__ = ("_copy_value", "_firsts", "_found", "_keys", "_owned", "_size", "_values")
+    __slots__ = ("_copy_value", "_firsts", "_found", "_keys", "_owned", "_sizes", "_values")
 
     def __init__(self, copy_value: Callable[[V], V] | None = None) -> None:
         """`copy_value` makes the copy of a value that is changed in place (see `writable`); without it values
@@ -38,12 +39,13 @@ class SortedMap(Generic[K, V]):
         hold keys below its own."""
         self._owned: list[bool] = []
         """Whether a block is this map's alone."""
-        self._size = 0
+        self._sizes = array("L")
+        """How many keys each block has: to be added up without a look at the blocks."""
         self._found: tuple[Any, int, int] | None = None
         """(key, block, offset) of the last lookup: a write mostly follows a read of the same key."""
 
     def __len__(self) -> int:
-        return self._size
+        return sum(self._sizes)
 
     def __contains__(self, key: K) -> bool:
         at, offset = self._seek(key)
@@ -55,7 +57,7 @@ class SortedMap(Generic[K, V]):
         twin._keys = self._keys.copy()
         twin._values = self._values.copy()
         twin._firsts = self._firsts.copy()
-        twin._size = self._size
+        twin._sizes = self._sizes[:]
         twin._owned = [False] * len(self._owned)
         self._owned = [False] * len(self._owned)
         return twin
@@ -82,8 +84,11 @@ class SortedMap(Generic[K, V]):
 
     def count(self, start: K, end: K | None) -> int:
         """How many keys lie in [start, end); without an end, from `start` on."""
-        pieces = self._pieces(start, end)
-        return sum(to - offset for _, offset, to in pieces)
+        if not self._keys:
+            return 0
+        first, offset = self._seek(start)
+        last, stop = (len(self._keys) - 1, len(self._keys[-1])) if end is None else self._seek(end)
+        return max(0, sum(self._sizes[first:last]) + stop - offset)
 
     def keys(self, start: K, end: K | None) -> list[K]:
         found: list[K] = []
@@ -130,11 +135,10 @@ class SortedMap(Generic[K, V]):
     def put(self, key: K, value: V) -> V | None:
         """Set a key's value; returns the one before."""
         found = self._found
-        at, offset = (found[1], found[2]) if found is not None and found[0] is key else self._seek(key)
+        at, offset = (found[1], found[2]) if found is not None and found[0] == key else self._seek(key)
         self._found = None
         if not self._keys:
             self._insert_block(0, [key], [value])
-            self._size = 1
             return None
         if not self._owned[at]:
             self._own(at)
@@ -145,16 +149,16 @@ class SortedMap(Generic[K, V]):
                 return before
         elif offset == BLOCK_MAX and at == len(self._keys) - 1:
             self._insert_block(at + 1, [key], [value])
-            self._size += 1
             return None
         keys.insert(offset, key)
         values.insert(offset, value)
-        self._size += 1
+        self._sizes[at] += 1
         if len(keys) > BLOCK_MAX:
             half = len(keys) // 2
             self._insert_block(at + 1, keys[half:], values[half:])
             # Copies, and no `del`: it would leave room for a whole block in each half.
             self._keys[at], self._values[at] = keys[:half], values[:half]
+            self._sizes[at] = half
         return None
 
     def pop(self, key: K) -> V | None:
@@ -168,7 +172,7 @@ class SortedMap(Generic[K, V]):
         keys, values = self._keys[at], self._values[at]
         del keys[offset]
         value = values.pop(offset)
-        self._size -= 1
+        self._sizes[at] -= 1
         if len(keys) < BLOCK_MIN:
             self._shrunk(at)
         return value
@@ -195,9 +199,10 @@ class SortedMap(Generic[K, V]):
         self._values.insert(at, values)
         self._firsts.insert(at, keys[0])
         self._owned.insert(at, True)
+        self._sizes.insert(at, len(keys))
 
     def _drop_block(self, at: int) -> None:
-        del self._keys[at], self._values[at], self._firsts[at], self._owned[at]
+        del self._keys[at], self._values[at], self._firsts[at], self._owned[at], self._sizes[at]
 
     def _shrunk(self, at: int) -> None:
         """A block has few keys left: it goes when it is empty, or into the one before or after it."""
@@ -214,5 +219,6 @@ class SortedMap(Generic[K, V]):
                         self._own(side)
                 self._keys[left].extend(self._keys[left + 1])
                 self._values[left].extend(self._values[left + 1])
+                self._sizes[left] = len(self._keys[left])
                 self._drop_block(left + 1)
                 return
