@@ -3,7 +3,7 @@
 #   make test    every test                         (ARGS="-k kubectl" passes options on)
 #   make check   formatting, lint, types, layers
 #   make bench   the benchmarks, into benchmarks/results
-#   make bench-actors  the actor runtime beside Pykka, Thespian and memory channels
+#   make bench-actors  the actor runtime beside Pykka, Thespian and memory channels, and the search of orders
 #   make clean   removes what the others made
 
 PYTHON ?= python3
@@ -65,6 +65,7 @@ $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.made
 
 bench-actors: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/bench_actors.py $(ARGS)
+	$(BIN)/python benchmarks/bench_search.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .understudy .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import trio
+from outcome import Error, Value
 from trio._core import _run, _traps
 
 
@@ -73,9 +74,11 @@ class Passes:
         """Something came from outside: a file, a socket, a process, a thread or a signal."""
 
     def get_events(self, timeout: float) -> Any:
-        before = self.before
-        if before is not None and before():
-            timeout = 0
+        while (before := self.before) is not None:
+            if before():
+                timeout = 0
+            if self.before is before:
+                break
         if timeout == 0 and self.rare:
             self._count += 1
             if self._count % self.RARE:
@@ -132,7 +135,41 @@ def woken_from_outside(task: trio.lowlevel.Task) -> bool:
     return current.name == ENTRY_QUEUE and task is not current and task._schedule_points > 0
 
 
-# -- running the beginning of another task
+# -- running tasks outside Trio's loop
+
+
+def step(task: trio.lowlevel.Task, outcome: Any) -> None:
+    """Between two passes of Trio's loop: resume a waiting task with an outcome, and run it to its next wait.
+
+    What the loop does for a task that is the only one to run, at a third of the cost.
+    """
+    context = _run.GLOBAL_RUN_CONTEXT
+    runner = context.runner
+    task._abort_func = task.custom_sleep_data = None
+    context.task = task
+    ended: Any = None
+    trap: Any = None
+    try:
+        trap = task.context.run(task.coro.send, outcome)
+    except StopIteration as end:
+        ended = Value(end.value)
+    except BaseException as error:
+        ended = Error(error)
+    if ended is not None:
+        runner.task_exited(task, ended)
+    else:
+        task._schedule_points += 1
+        if trap is _traps.CancelShieldedCheckpoint:
+            runner.reschedule(task)
+        else:
+            assert type(trap) is _traps.WaitTaskRescheduled, f"{task.name} waits for {trap!r}"
+            task._cancel_points += 1
+            task._abort_func = trap.abort_func
+            if runner.ki_pending and task is runner.main_task:
+                task._attempt_delivery_of_pending_ki()
+            task._attempt_delivery_of_any_pending_cancel()
+    del context.task
+
 
 Abort = Callable[[trio.lowlevel.RaiseCancelT], trio.lowlevel.Abort]
 

@@ -37,7 +37,8 @@ class Shuffled:
         self._rng = random.Random(f"schedule/{self.seed}")
 
     def choose(self, step: int, ready: int) -> int:
-        return self._rng.randrange(ready) if ready > 1 else 0
+        # Much quicker than `randrange`, and as even, as far as so few turns can tell.
+        return int(self._rng.random() * ready) if ready > 1 else 0
 
 
 @frozen

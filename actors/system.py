@@ -115,7 +115,7 @@ class ActorSystem(PostOffice):
         try:
             async with trio.open_nursery() as self._nursery:
                 started.set()
-                self._nursery.start_soon(trio.sleep_forever, name="actor system is open")
+                await trio.sleep_forever()
         except* SimulationOver:
             pass
         except* Exception as group:

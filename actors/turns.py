@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import trio
 from attrs import define, field
-from outcome import Error, Outcome, capture
+from outcome import Error, Outcome, Value, capture
 
 from . import _trio
 from .dispatch import Dispatcher, SimulationOver, Timer, TimerHeap, Waiter
@@ -158,6 +158,9 @@ class SimDispatcher(Dispatcher):
         self._ready.append(Resume(self, waiter, outcome, waiter.label))
 
     async def park(self, waiter: Waiter, on_cancel: Callable[[], None]) -> Any:
+        return (await self.park_to_lend(waiter, on_cancel)).unwrap()
+
+    async def park_to_lend(self, waiter: Waiter, on_cancel: Callable[[], None]) -> Outcome[Any]:
         if self.closed:
             on_cancel()
             raise SimulationOver(f"{waiter.label} waits after the end of its simulation")
@@ -177,7 +180,9 @@ class SimDispatcher(Dispatcher):
                 self._cancelled.append(_Abort(_trio.creation_order(task), waiter, on_cancel, raise_cancel))
             return trio.lowlevel.Abort.FAILED
 
-        return await trio.lowlevel.wait_task_rescheduled(abort)
+        # Two frames fewer than Trio's own, in every turn.
+        outcome: Outcome[Any] = await _trio.wait_to_lend(abort)
+        return outcome
 
     def call_later(self, delay_seconds: float, action: Callable[[], None], label: str) -> Timer:
         host = host_here()
@@ -239,8 +244,6 @@ class SimDispatcher(Dispatcher):
 
     def note(self, kind: str, what: str) -> None:
         self._notes.append(f"{kind}\0{what}\n")
-        if len(self._notes) >= _NOTES_HELD:
-            self._hash_notes()
         if self.observe is not None:
             self.observe(self.steps, self.clock.seconds, f"{kind} {what}")
 
@@ -318,7 +321,13 @@ class SimDispatcher(Dispatcher):
         if looked_at:
             self._last.append((self.clock.seconds, turn.label))
         self._count(turn.label)
-        turn.fire()
+        if type(turn) is Resume:
+            waiter = turn.waiter
+            assert waiter.task is not None, f"{waiter.label} is woken before it waits"
+            del self._parked[waiter]
+            _trio.step(waiter.task, Value(None) if turn.outcome is None else turn.outcome)
+        else:
+            turn.fire()
         return bool(runnable)
 
     def _fail(self, error: BaseException) -> None:
@@ -378,10 +387,15 @@ class SimDispatcher(Dispatcher):
 
     def _count(self, label: str) -> None:
         self.steps += 1
+        if len(self._notes) >= _NOTES_HELD:
+            self._hash_notes()
         now = self.clock.seconds
         if self._time_text[0] != now:
             self._time_text = (now, f"{now:.6f}")
-        self.note(self._time_text[1], label)
+        if self.observe is not None:
+            self.note(self._time_text[1], label)
+        else:
+            self._notes.append(f"{self._time_text[1]}\0{label}\n")
 
     def _advance(self) -> bool:
         """Nothing can run: move the clock to what is due next; True: it is one of Trio's own deadlines."""

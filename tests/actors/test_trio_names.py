@@ -3,6 +3,7 @@
 import random
 
 import trio
+from outcome import Value
 from trio._core import _run
 
 from understudy.actors import _trio
@@ -150,6 +151,46 @@ def test_somebody_is_called_before_each_pass_and_may_make_tasks_runnable() -> No
         return calls
 
     assert trio.run(main) == 20
+
+
+def test_a_task_takes_a_step_between_two_passes() -> None:
+    """To its next wait, to its end, or to its failure; as itself, and with what it was sent."""
+
+    async def main() -> list[object]:
+        passes, seen = _trio.watch_passes(), []
+        tasks: list[trio.lowlevel.Task] = []
+        steps = [Value(n) for n in range(4)]
+
+        async def stepped() -> None:
+            me = trio.lowlevel.current_task()
+            tasks.append(me)
+            for _ in range(2):
+                seen.append((await _trio.wait_to_lend(lambda _: trio.lowlevel.Abort.SUCCEEDED)).unwrap())
+                assert trio.lowlevel.current_task() is me
+            await _trio.yield_to_others()
+            seen.append("in a pass")
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await trio.sleep_forever()
+            await _trio.wait_to_lend(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+            raise KeyError("its end")
+
+        def before() -> bool:
+            while not _trio.runnable_tasks():
+                _trio.step(tasks[0], steps.pop(0))
+            return True
+
+        passes.before = before
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stepped)
+                await trio.sleep_forever()
+        except* KeyError:
+            seen.append("failed")
+        passes.before = None
+        return seen
+
+    assert trio.run(main) == [0, 1, "in a pass", "failed"]
 
 
 def test_a_coroutine_begins_in_a_waiting_tasks_name() -> None:
