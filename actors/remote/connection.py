@@ -141,6 +141,8 @@ class Connection:
     def _tick(self) -> None:
         lost = self.session.tick(self.world.monotonic())
         if lost is not None:
+            if self.session.stage is not Stage.ESTABLISHED:
+                log.warning("a connection that does not say who it is is closed: %s", lost)
             self.lose(lost)
             return
         if self.on_tick is not None:

@@ -332,7 +332,14 @@ def frames(draw: st.DrawFn) -> bytes:
         int: st.integers(-2, 5) | st.integers(0, 2**40),
         str: st.sampled_from(["/worker", "/x", "/worker\0001", "worker", "", "/worker\0x"]),
         bytes: st.sampled_from([encode(Add(1)), encode(Note("x")), b"", b"\xc1", encode(PeerLost("n", "r"))]),
-        list: st.lists(st.sampled_from([encode(Add(1)), b"\xc1", 7]), max_size=3),
+        list: st.lists(st.sampled_from(["test.remote.note", "none", 1, 2, b"\x80", b"\xc1", -1]), max_size=6)
+        | st.tuples(
+            st.sampled_from(["test.remote.note", "test.remote.add", "none"]),
+            st.integers(-1, 3) | st.integers(0, 2**40),
+            st.sampled_from(
+                [b"\x80", b"\x80\x80", b"\x81\xa6amount\x01", b"\x81\xa4text\xa1x", b"\xc1", b""]
+            ),
+        ).map(list),
         bool: st.booleans(),
     }
     return pack(kind, *(draw(by_type.get(types, fields)) for types in FIELDS[kind]))
