@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 from understudy.mailbox import encode
 from understudy.raftstore.alarms import Alarms, room_needed
 from understudy.raftstore.authorization import check_auth_revision, check_permission
-from understudy.raftstore.messages import Entry
+from understudy.raftstore.cluster import Cluster
 from understudy.raftstore.mvcc import MutatingRequest, MvccStore
 from understudy.raftstore.options import StoreOptions
 from understudy.raftstore.sessions import Answer as Answer
@@ -61,6 +61,16 @@ from understudy.raftstore.storage import (
     UserListReply,
     Watch,
 )
+from understudy.raftstore.storage.cluster import (
+    ClusterChange,
+    MemberAdd,
+    MemberAddReply,
+    MemberPromote,
+    MemberPublish,
+    MemberRemove,
+    MembersReply,
+    MemberUpdate,
+)
 from understudy.raftstore.timing import Timing
 from understudy.raftstore.users import Users
 from understudy.raftstore.watch import WatchHub
@@ -70,11 +80,12 @@ ETCD_VERSION: Final = "3.5.21"
 
 MVCC_WRITES: Final = get_args(MutatingRequest)
 AUTH_WRITES: Final = get_args(AuthWrite)
+CLUSTER_CHANGES: Final = get_args(ClusterChange)
 
 SESSIONS_MAX: Final = 64
 """How many sessions are remembered; the one that was silent longest is forgotten first."""
 
-MUTATING: Final = (*MVCC_WRITES, *AUTH_WRITES, Alarm)
+MUTATING: Final = (*MVCC_WRITES, *AUTH_WRITES, Alarm, *CLUSTER_CHANGES)
 
 
 def unwrapped(request: Any) -> Any:
@@ -118,6 +129,7 @@ class StateMachine:
     store: MvccStore = field(init=False)
     users: Users = field(factory=Users)
     alarms: Alarms = field(factory=Alarms)
+    cluster: Cluster = field(factory=Cluster)
     sessions: dict[int, Session] = field(factory=dict)
     hub: WatchHub = field(init=False)
     timing: Timing = field(init=False)
@@ -130,14 +142,12 @@ class StateMachine:
 
     # ---------------------------------------------------------------- the log
 
-    def apply(self, entry: Entry) -> tuple[Answer | None, list[int]]:
-        """Apply a normal entry: its answer, and the watches that have something to send now."""
-        command = entry.data
-        if command is None:
-            return None, []
-        assert isinstance(command, Command), entry
+    def apply(self, command: Command) -> tuple[Answer, list[int], bool]:
+        """Do what the log says: the answer, the watches that have something to send now, and whether it was
+        done now, and not before, or in vain."""
         if not command.session:
-            return self.run(command.request, trusted=True)
+            answer, woken = self.run(command.request, trusted=True)
+            return answer, woken, answer.refusal is None
         session = self.sessions.pop(command.session, None) or Session()
         self.sessions[command.session] = session
         if len(self.sessions) > SESSIONS_MAX:
@@ -145,12 +155,19 @@ class StateMachine:
         session.settle(command.settled)
         if command.number < session.settled:
             # Its router has given it up; it must not be done behind the back of what came later.
-            return Answer(refusal=Unavailable("the request had been given up")), []
-        answer, woken = session.answers.get(command.number), list[int]()
-        if answer is None:
-            answer, woken = self.run(command.request)
-            session.answers[command.number] = answer
-        return answer, woken
+            return Answer(refusal=Unavailable("the request had been given up")), [], False
+        known = session.answers.get(command.number)
+        if known is not None:
+            return known, [], False
+        # Who may change the group was looked at before it was proposed.
+        answer, woken = self.run(command.request, trusted=isinstance(command.request, CLUSTER_CHANGES))
+        session.answers[command.number] = answer
+        return answer, woken, answer.refusal is None
+
+    def remembered(self, session: int, number: int) -> Answer | None:
+        """What was answered to a command, if it is known."""
+        known = self.sessions.get(session)
+        return known.answers.get(number) if known is not None else None
 
     def run(self, request: Any, *, trusted: bool = False) -> tuple[Answer, list[int]]:
         """Do a write. `trusted`: the store's own, which nobody need be allowed."""
@@ -174,6 +191,13 @@ class StateMachine:
         match request:
             case Alarm():
                 return AlarmReply(store.revision, self.alarms.apply(request))
+            case MemberAdd():
+                self.cluster.apply(request)
+                members = self.cluster.all()
+                return MemberAddReply(store.revision, self.cluster.members[request.id], members)
+            case MemberRemove() | MemberUpdate() | MemberPromote() | MemberPublish():
+                self.cluster.apply(request)
+                return MembersReply(store.revision, self.cluster.all())
             case LeaseKeepAlive():
                 # Only where something about the lease is under way in the log, see `through_log`.
                 store.keep_alive(request.id)
@@ -339,7 +363,9 @@ class StateMachine:
             SessionState(number, session.settled, tuple(session.answers.items()))
             for number, session in self.sessions.items()
         )
-        return MachineSnapshot(self.store.fork(), self.users.state(), tuple(self.alarms.raised), sessions)
+        return MachineSnapshot(
+            self.store.fork(), self.users.state(), tuple(self.alarms.raised), sessions, self.cluster.state()
+        )
 
     def restore(self, snapshot: MachineSnapshot | None) -> None:
         """Begin again from a snapshot; None is the state before the first entry. Watches must be gone."""
@@ -347,10 +373,12 @@ class StateMachine:
         self.sessions = {}
         if snapshot is None:
             self.store, self.users, self.alarms = MvccStore(self.options), Users(), Alarms()
+            self.cluster = Cluster()
         else:
             self.store = MvccStore.restore(snapshot.store, self.options)
             self.users = Users.restore(snapshot.users)
             self.alarms = Alarms(dict.fromkeys(snapshot.alarms))
+            self.cluster = Cluster.restore(snapshot.cluster)
             for state in snapshot.sessions:
                 self.sessions[state.session] = Session(state.settled, dict(state.answers))
         self.hub = WatchHub(self.store, next_id=self.hub.next_id)

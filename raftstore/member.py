@@ -8,32 +8,26 @@ others.
 
 import logging
 from collections import deque
-from collections.abc import Mapping
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from understudy.actors import Actor, Ref, handles
 from understudy.mailbox import MailboxFull
+from understudy.raftstore.clients import Clients
 from understudy.raftstore.feeds import Feeds
-from understudy.raftstore.machine import (
-    Answer,
-    Command,
-    StateMachine,
-    is_serializable,
-    is_write,
-    size_bytes,
-    unwrapped,
-)
+from understudy.raftstore.machine import CLUSTER_CHANGES, Command, StateMachine
 from understudy.raftstore.memberlog import MemberLog
 from understudy.raftstore.membership import (
-    HandOver,
-    LeaderNews,
+    Forward,
+    ForwardOutcomes,
     MemberGaveUp,
+    MemberLeft,
+    MemberNews,
     Membership,
-    Outcome,
-    Outcomes,
     Packet,
+    Peers,
+    Removed,
     ServeWatch,
     Submit,
 )
@@ -41,24 +35,17 @@ from understudy.raftstore.messages import (
     Entry,
     Heartbeat,
     HeartbeatReply,
-    ReadToken,
     Snapshot,
     SnapshotRequest,
 )
 from understudy.raftstore.messages import Message as RaftMessage
 from understudy.raftstore.options import MemberOptions
 from understudy.raftstore.raft import Raft
-from understudy.raftstore.ready import NotLeading, ProposalRefused, Ready
+from understudy.raftstore.ready import Ready
 from understudy.raftstore.snapshot import MachineSnapshot, PackedSnapshot
 from understudy.raftstore.storage import (
-    Alarm,
-    NoSpace,
     NotLeader,
-    RequestProgress,
-    Status,
-    StatusReply,
     Storage,
-    Unavailable,
     WatchOpened,
 )
 from understudy.raftstore.wal.errors import StoreFolderError
@@ -71,41 +58,21 @@ ROUNDING_S = 1e-6
 """Timers are this late: one that fires a rounding error too early would find nothing due, for ever."""
 
 
-@frozen
-class Waiting:
-    """Somebody waits for an answer."""
-
-    router: Ref[Storage]
-    session: int
-    number: int
-    request: Any
-    term: int = 0
-    """Of a proposal: the term of its entry."""
-
-
 class Member(Actor[Membership]):
     def __init__(
         self,
         member: int,
         disk: MemberLog,
-        peers: Mapping[int, Ref[Membership]],
+        peers: Peers,
         router: Ref[Storage],
         options: MemberOptions,
     ) -> None:
-        """`peers` may be filled later, with every member's ref by its id."""
         self.member = member
         self.disk = disk
         self.peers = peers
         self.router = router
         self.options = options
         self.machine = StateMachine(options.store)
-        self._proposals: dict[int, Waiting] = {}
-        """By index of the entry."""
-        self._reads: dict[ReadToken, list[Waiting]] = {}
-        """Reads without an index yet ..."""
-        self._indexed_reads: list[tuple[int, list[Waiting]]] = []
-        """... and those whose index is not applied yet."""
-        self._outcomes: dict[tuple[Ref[Storage], int], list[Outcome]] = {}
         self._known_leader = (0, 0)
         self._armed_s = float("inf")
         self._taken: Ready | None = None
@@ -113,7 +80,11 @@ class Member(Actor[Membership]):
         self._unsynced: deque[Ready] = deque()
         """Taken by the driver, and not durable yet, in order."""
         self._compacting = False
-        self._gave_up = False
+        self._news_due = False
+        """Something about the group changed that its router wants to know."""
+        self._leaving = False
+        """The log says that this member was taken out."""
+        self._ended = False
 
     async def on_start(self) -> None:
         try:
@@ -125,7 +96,11 @@ class Member(Actor[Membership]):
         random = self.world.rng(f"raft {self.context.path}")
         self.raft = Raft(self.member, persistent, self.options.raft, random, self._now_ms())
         self.machine.restore(_unpacked(persistent.snapshot.data))
+        self.peers.learn(self.machine.cluster.all())
         self._feeds = Feeds(self.context, self.machine)
+        self._clients = Clients(
+            self.member, self.options, self.raft, self.machine, self.peers, self.world, self._feeds.wake_all
+        )
         self._to_write = self.world.signal(f"{self.context.path} log")
         self.context.start_soon(self._drive)
         self.context.start_soon(self._persist)
@@ -136,10 +111,22 @@ class Member(Actor[Membership]):
 
     def _give_up(self, error: StoreFolderError) -> None:
         """Stop, for good: from here on nothing can be made durable, so that nothing may be acknowledged."""
-        self._gave_up = True
+        self._ended = True
         log.error("member %d stops: %s", self.member, error)
         try:
             self.router.tell(MemberGaveUp(self.member, str(error)))
+        except MailboxFull:
+            log.warning("member %d: the router's mailbox is full", self.member)
+        self.context.stop_self()
+
+    def _leave(self) -> None:
+        """Stop, for good: the group has taken this member out (thesis §4.2.2)."""
+        if self._ended:
+            return
+        self._ended = True
+        log.info("member %d was taken out of its group and stops", self.member)
+        try:
+            self.router.tell(MemberLeft(self.member))
         except MailboxFull:
             log.warning("member %d: the router's mailbox is full", self.member)
         self.context.stop_self()
@@ -151,11 +138,15 @@ class Member(Actor[Membership]):
 
     @handles(Packet)
     def on_packet(self, packet: Packet) -> None:
-        if self._gave_up:
+        if self._ended:
             return
         self.raft.advance_clock(self._now_ms())
+        removed = self.machine.cluster.removed
         for message in packet.messages:
-            self.raft.step(message)
+            if message.sender in removed:
+                self._tell_removed(message.sender)
+            else:
+                self.raft.step(message)
         if self._unsynced or self._taken is not None or not _only_heartbeats(packet):
             self._work.set()
             return
@@ -171,65 +162,32 @@ class Member(Actor[Membership]):
 
     @handles(Submit)
     def on_submit(self, submit: Submit) -> None:
-        if self._gave_up:
-            return
-        self.raft.advance_clock(self._now_ms())
-        linearizable: list[Waiting] = []
-        for submission in submit.submissions:
-            request = submission.request
-            waiting = Waiting(submit.to, submit.session, submission.number, request)
-            if is_write(request) or self.machine.through_log(request):
-                self._propose(waiting, submit.settled)
-            elif isinstance(unwrapped(request), Status):
-                self._answer(waiting, Answer(reply=self._status()))
-            elif is_serializable(request):
-                self._answer(waiting, self.machine.read(request, self.world.monotonic()))
-            else:
-                linearizable.append(waiting)
-        if linearizable:
-            self._read_index(linearizable)
-        self._work.set()
+        if not self._ended:
+            self.raft.advance_clock(self._now_ms())
+            self._clients.submit(submit)
+            self._work.set()
 
-    def _propose(self, waiting: Waiting, settled: int) -> None:
-        """Propose a client's request. `settled`: see `Command`; 0 where it is not known."""
-        if self.raft.leadership is not None and self.machine.over_quota(waiting.request):
-            self._propose_own(Alarm("activate", self.member, "nospace"))
-            self._answer(waiting, Answer(refusal=NoSpace()))
-            return
-        request = self.machine.proposal(waiting.request, self.world.monotonic())
-        command = Command(waiting.session, waiting.number, settled, request)
-        try:
-            index = self.raft.propose(command, size_bytes(request))
-        except NotLeading as error:
-            self._answer(waiting, Answer(refusal=NotLeader(error.leader)))
-        except ProposalRefused as error:
-            self._answer(waiting, Answer(refusal=Unavailable(error.reason)))
-        else:
-            self._proposals[index] = evolve(waiting, term=self.raft.term)
+    @handles(Forward)
+    def on_forward(self, forward: Forward) -> None:
+        if not self._ended:
+            self.raft.advance_clock(self._now_ms())
+            self._clients.forwarded(forward)
+            self._work.set()
 
-    def _read_index(self, reads: list[Waiting]) -> None:
-        if self.raft.leadership is None:
-            # A follower could ask for the index too; but leases and watches are the leader's alone.
-            for waiting in reads:
-                self._answer(waiting, Answer(refusal=NotLeader(self.raft.leader)))
-        else:
-            self._reads[self.raft.read_index()] = reads
+    @handles(ForwardOutcomes)
+    def on_forward_outcomes(self, outcomes: ForwardOutcomes) -> None:
+        if not self._ended:
+            self._clients.outcomes(outcomes)
+            self._work.set()
 
-    @handles(HandOver)
-    def on_hand_over(self, request: HandOver) -> None:
-        if self._gave_up:
-            return
-        self.raft.advance_clock(self._now_ms())
-        try:
-            self.raft.transfer_leadership(request.to)
-        except (NotLeading, ProposalRefused) as error:
-            log.info("member %d does not hand over to %d: %r", self.member, request.to, error)
-        self._work.set()
+    @handles(Removed)
+    def on_removed(self, notice: Removed) -> None:
+        self._leave()
 
     @handles(ServeWatch)
     def on_serve_watch(self, request: ServeWatch) -> WatchOpened:
-        if self._gave_up or self.raft.leadership is None:
-            raise NotLeader(0 if self._gave_up else self.raft.leader)
+        if self._ended or not self.raft.leader:
+            raise NotLeader(0)
         return self._feeds.open(request.watch, request.to)
 
     # ---------------------------------------------------------------- the driver
@@ -243,6 +201,9 @@ class Member(Actor[Membership]):
                 self._do(ready)
             self._follow_leader()
             self._send_outcomes()
+            if self._leaving:
+                self._leave()
+                return
             self._arm_timer()
 
     def _take(self) -> Ready:
@@ -267,12 +228,7 @@ class Member(Actor[Membership]):
         if ready.committed:
             self.raft.applied(ready.committed[-1].index)
             self._compact()
-        for token in ready.lost_reads:
-            for waiting in self._reads.pop(token, ()):
-                self._answer(waiting, Answer(refusal=NotLeader(self.raft.leader)))
-        for state in ready.reads:
-            self._indexed_reads.append((state.index, self._reads.pop(state.token)))
-        self._answer_reads()
+        self._clients.indexed(ready.reads, ready.lost_reads)
 
     def _synced(self, ready: Ready) -> None:
         self.raft.persisted(ready)
@@ -314,6 +270,15 @@ class Member(Actor[Membership]):
                 # As good as lost on the way, and the core is made for that.
                 log.warning("member %d: the mailbox of member %d is full", self.member, member)
 
+    def _tell_removed(self, member: int) -> None:
+        """Somebody who was taken out does not know it: the group had no more to do with it."""
+        peer = self.peers.get(member)
+        if peer is not None:
+            try:
+                peer.tell(Removed())
+            except MailboxFull:
+                log.warning("member %d: the mailbox of member %d is full", self.member, member)
+
     def _arm_timer(self) -> None:
         """Wake the driver when the core is due. A timer that is early does no harm, a late one would."""
         due_s = self.raft.deadline_ms / 1000.0
@@ -330,28 +295,39 @@ class Member(Actor[Membership]):
     # ---------------------------------------------------------------- the state machine
 
     def _apply(self, entry: Entry) -> None:
-        if entry.kind == "configuration":
-            self.raft.apply_configuration(entry)
+        command = entry.data
+        change = entry.kind == "configuration"
+        if change:
+            command = entry.data.context
+        if command is None:
+            if change:
+                self.raft.apply_configuration(entry)  # The core's own: it leaves a joint configuration.
             return
-        answer, woken = self.machine.apply(entry)
+        assert isinstance(command, Command), entry
+        answer, woken, done = self.machine.apply(command)
+        if change and done:
+            # What is refused, or was done before, changes the configuration nowhere.
+            self.raft.apply_configuration(entry)
+        if isinstance(command.request, CLUSTER_CHANGES):
+            self.peers.learn(self.machine.cluster.all())
+            self._news_due = True
         self._feeds.wake(woken)
-        if answer is not None and self.raft.leadership is not None:
-            self.machine.follow(entry.data.request, answer, self.world.monotonic())
-        waiting = self._proposals.pop(entry.index, None)
-        if waiting is not None:
-            if waiting.term != entry.term:
-                # Another leader's entry took its place: it is certain that it was not done.
-                answer = Answer(refusal=NotLeader(self.raft.leader))
-            assert answer is not None, entry
-            self._answer(waiting, answer)
+        if self.raft.leadership is not None:
+            self.machine.follow(command.request, answer, self.world.monotonic())
+        self._clients.applied(command, answer)
+        if change and self.member in self.machine.cluster.removed:
+            self._leaving = True
 
     def _restore(self, snapshot: Snapshot) -> None:
+        # Whoever watches goes on from the last revision that came (etcd#8411: watches went silent).
         self._feeds.close_all()
         self.machine.restore(_unpacked(snapshot.data))
         self.raft.applied(snapshot.index)
-        for index in [index for index in self._proposals if index <= snapshot.index]:
-            # Whether it was done is in the snapshot: the router asks again, and its session tells.
-            self._answer(self._proposals.pop(index), Answer(refusal=NotLeader(self.raft.leader)))
+        self._clients.restored()
+        self.peers.learn(self.machine.cluster.all())
+        self._news_due = True
+        if self.member in self.machine.cluster.removed:
+            self._leaving = True
 
     def _compact(self) -> None:
         raft = self.raft
@@ -380,38 +356,13 @@ class Member(Actor[Membership]):
             self.raft.compact(snapshot, self.options.keep_entries)
         self._compacting = False
 
-    def _answer_reads(self) -> None:
-        applied = self.raft.log.applied_index
-        later: list[tuple[int, list[Waiting]]] = []
-        for index, reads in self._indexed_reads:
-            if index > applied:
-                later.append((index, reads))
-                continue
-            for waiting in reads:
-                if self.machine.through_log(waiting.request):
-                    self._propose(waiting, settled=0)
-                    continue
-                self._answer(waiting, self.machine.read(waiting.request, self.world.monotonic()))
-                if isinstance(unwrapped(waiting.request), RequestProgress):
-                    self._feeds.wake_all()
-        self._indexed_reads = later
-
-    def _status(self) -> StatusReply:
-        raft = self.raft
-        return self.machine.status(
-            self.member,
-            raft.leader,
-            raft.term,
-            raft.log.commit_index,
-            raft.log.applied_index,
-            self.member in raft.configuration.learners,
-        )
-
     # ---------------------------------------------------------------- leadership and leases
 
     def _follow_leader(self) -> None:
         known = (self.raft.term, self.raft.leader)
         if known == self._known_leader:
+            if self._news_due:
+                self._tell_news()
             return
         led = self._known_leader[1] == self.member
         self._known_leader = known
@@ -428,34 +379,18 @@ class Member(Actor[Membership]):
         if self.raft.leadership is None:
             return
         for request in self.machine.timing.due(self.world.monotonic(), self.options.lease_retry_seconds):
-            self._propose_own(request)
-
-    def _propose_own(self, request: Any) -> None:
-        """If it is not taken now, it will be proposed again."""
-        try:
-            self.raft.propose(Command(0, 0, 0, request), size_bytes(request))
-        except ProposalRefused:
-            log.info("member %d: a proposal of its own was refused", self.member)
+            self._clients.propose_own(request)
 
     # ---------------------------------------------------------------- what goes out
 
-    def _answer(self, waiting: Waiting, answer: Answer) -> None:
-        key = (waiting.router, waiting.session)
-        self._outcomes.setdefault(key, []).append(Outcome(waiting.number, answer))
-
     def _send_outcomes(self) -> None:
-        outcomes, self._outcomes = self._outcomes, {}
-        for key, batch in outcomes.items():
-            router, session = key
-            try:
-                router.tell(Outcomes(self.member, session, tuple(batch)))
-            except MailboxFull:
-                self._outcomes[key] = batch
-                self.world.call_later(FULL_ROUTER_S, self._work.set, f"{self.context.path} outcomes")
+        if not self._clients.send_outcomes():
+            self.world.call_later(FULL_ROUTER_S, self._work.set, f"{self.context.path} outcomes")
 
     def _tell_news(self) -> None:
         try:
-            self.router.tell(LeaderNews(self.member, *self._known_leader))
+            self.router.tell(MemberNews(self.member, *self._known_leader, self.raft.configuration))
+            self._news_due = False
         except MailboxFull:
             # It asks around when it hears nothing.
             log.warning("member %d: the router's mailbox is full", self.member)

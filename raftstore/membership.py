@@ -1,18 +1,30 @@
 """What members and routers of a group tell each other, besides the Raft messages themselves."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 
 from understudy.actors import ChannelWriter, Ref
 from understudy.mailbox import Message, Request, message
-from understudy.raftstore.machine import Answer
+from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.messages import Message as RaftMessage
-from understudy.raftstore.storage import Storage, Watch, WatchOpened
+from understudy.raftstore.sessions import Answer
+from understudy.raftstore.storage import Storage, StorageError, Watch, WatchOpened
+from understudy.raftstore.storage.cluster import ClusterMember
 
 
 class Membership:
     """The protocol of a group's members."""
+
+
+class Peers(Protocol):
+    """How a member reaches the others."""
+
+    def get(self, member: int) -> "Ref[Membership] | None":
+        """A member's actor, None while there is no way to it: what is meant for it is lost then."""
+
+    def learn(self, members: tuple[ClusterMember, ...]) -> None:
+        """Who there is now, and at which addresses; called whenever that may have changed."""
 
 
 @message("raft.packet")
@@ -36,7 +48,7 @@ class Submission:
 @message("raft.submit")
 @frozen
 class Submit(Message[Membership]):
-    """Requests for the leader (serializable reads: for any member). Each is answered in an `Outcomes`."""
+    """Requests of a router's clients. Each is answered in an `Outcomes`."""
 
     session: int
     settled: int
@@ -56,22 +68,72 @@ class Outcome:
 @message("raft.outcomes")
 @frozen
 class Outcomes(Message[Storage]):
-    """A member's answers to a router. `NotLeader` means: send it to somebody else, it was not taken here."""
+    """A member's answers to a router. `NotLeader` and `Busy` mean: send it again, it was not taken here."""
 
     member: int
     session: int
     outcomes: tuple[Outcome, ...]
 
 
-@message("raft.leader-news")
+@message("raft.error.busy")
 @frozen
-class LeaderNews(Message[Storage]):
-    """What a member knows now of who leads: its router need not ask around."""
+class Busy(StorageError):
+    """Not now: a hand-over, or a change of the members, is under way. Routers send the request again, and
+    users never see it."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@message("raft.forward")
+@frozen
+class Forward(Message[Membership]):
+    """Requests of a member's clients, for the leader. Writes are answered by that member, when it applies
+    them; what else comes of them is in a `ForwardOutcomes`."""
+
+    member: int
+    """Who forwards."""
+    session: int
+    settled: int
+    submissions: tuple[Submission, ...]
+
+
+@message("raft.forward-outcomes")
+@frozen
+class ForwardOutcomes(Message[Membership]):
+    """What became of forwarded requests that were refused, or read at the leader."""
+
+    member: int
+    session: int
+    outcomes: tuple[Outcome, ...]
+
+
+@message("raft.removed")
+@frozen
+class Removed(Message[Membership]):
+    """Told to a member that still talks to a group that took it out: it may have missed that."""
+
+
+@message("raft.member-news")
+@frozen
+class MemberNews(Message[Storage]):
+    """What a member knows now of its group: its router need not ask around."""
 
     member: int
     term: int
     leader: int
     """0 for nobody."""
+    configuration: Configuration
+
+
+@message("raft.member-left")
+@frozen
+class MemberLeft(Message[Storage]):
+    """A member was taken out of its group, and stops for good."""
+
+    member: int
 
 
 @message("raft.member-gave-up")
@@ -86,18 +148,11 @@ class MemberGaveUp(Message[Storage]):
 @message("raft.serve-watch")
 @frozen
 class ServeWatch(Request[Membership, WatchOpened]):
-    """Feed a channel with a watch, for as long as this member leads. Refused with `NotLeader`."""
+    """Feed a channel with a watch, from what this member applies. Refused with `NotLeader` by a member that
+    knows no leader. A member that is deposed ends its watches: they go on elsewhere, or here again."""
 
     watch: Watch
     to: "ChannelWriter[Any]"
-
-
-@message("raft.hand-over")
-@frozen
-class HandOver(Message[Membership]):
-    """Let another member lead (thesis §3.10); ignored unless this one leads."""
-
-    to: int
 
 
 @message("raft.stop-member")
@@ -111,9 +166,12 @@ class StopMember(Request[Storage, None]):
 @message("raft.start-member")
 @frozen
 class StartMember(Request[Storage, None]):
-    """Told to a group: start a member again on its log; nothing if it runs."""
+    """Told to a group: start a member again on its log; nothing if it runs. One that `MemberAdd` has let in
+    begins with nothing."""
 
     member: int
+    host: str = ""
+    """Where a new one lives; empty for the group's own host."""
 
 
 @message("raft.locate-leader")

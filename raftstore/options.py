@@ -95,6 +95,10 @@ class MemberOptions:
     """A snapshot is taken, and the log cut, after so many entries, or as many as there are keys."""
     keep_entries: int = 1_000
     """So many entries stay in memory below the snapshot, for followers that lag a little."""
+    max_forwarded_bytes: int = 32 << 20
+    """Requests that were forwarded to the leader and are not answered; what comes beyond is refused."""
+    read_seconds: float = 5.0
+    """A read for which no index came within this time is given up; its router has asked again long since."""
     lease_retry_seconds: float = 1.0
     """A revocation that was proposed and did not happen is proposed again after this time."""
 

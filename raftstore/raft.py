@@ -241,7 +241,7 @@ class Raft(Replicator):
         leader's term. Raises `NotLeading`, `ProposalRefused`."""
         leadership = self._leading()
         if leadership.transferee:
-            raise ProposalRefused(f"leadership is being handed to member {leadership.transferee}")
+            raise ProposalRefused(f"leadership is being handed to member {leadership.transferee}", True)
         limit = self.options.max_uncommitted_bytes
         if size_bytes and leadership.uncommitted_bytes and leadership.uncommitted_bytes + size_bytes > limit:
             raise ProposalRefused(
@@ -253,10 +253,11 @@ class Raft(Replicator):
         """As `propose`, for a change of the configuration. One at a time, and only what can be applied."""
         leadership = self._leading()
         if leadership.transferee:
-            raise ProposalRefused(f"leadership is being handed to member {leadership.transferee}")
+            raise ProposalRefused(f"leadership is being handed to member {leadership.transferee}", True)
         if leadership.pending_configuration_index > self.log.applied_index:
             raise ProposalRefused(
-                f"a configuration change may be unapplied up to {leadership.pending_configuration_index}"
+                f"a configuration change may be unapplied up to {leadership.pending_configuration_index}",
+                True,
             )
         try:
             confchange.apply_change(self.configuration, change)
@@ -264,6 +265,12 @@ class Raft(Replicator):
             raise ProposalRefused(refused.reason) from refused
         leadership.pending_configuration_index = self.log.last_index + 1
         return self._append("configuration", change, size_bytes)
+
+    @property
+    def configuration_pending(self) -> bool:
+        """Whether this leader would refuse a change because another may be unapplied."""
+        leadership = self.leadership
+        return leadership is not None and leadership.pending_configuration_index > self.log.applied_index
 
     def read_index(self) -> ReadToken:
         """Ask from when on the state may be read; the answer is in a later `Ready.reads` or `.lost_reads`.

@@ -92,3 +92,5 @@ class ProposalRefused(Exception):
     """The leader does not take this now; nothing of it is in the log."""
 
     reason: str
+    passing: bool = False
+    """What is in the way will be over soon: a hand-over, or a change of the members."""

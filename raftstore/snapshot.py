@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 
 from understudy.mailbox import message
 from understudy.raftstore.changelog import pairs_of
+from understudy.raftstore.cluster import ClusterState
 from understudy.raftstore.keyspace import newest
 from understudy.raftstore.leases import LeaseState
 from understudy.raftstore.mvcc import MvccStore, lean
@@ -41,6 +42,7 @@ class SnapshotHead:
     alarms: tuple[AlarmMember, ...]
     sessions: tuple[SessionState, ...]
     """The one that was silent longest first."""
+    cluster: ClusterState = field(factory=ClusterState)
 
 
 @message("raft.snapshot-leases")
@@ -87,12 +89,19 @@ class MachineSnapshot:
     users: UsersState
     alarms: tuple[AlarmMember, ...]
     sessions: tuple[SessionState, ...]
+    cluster: ClusterState = field(factory=ClusterState)
 
     def slices(self, bytes_max: int = SLICE_BYTES) -> Iterator[SnapshotSlice]:
         """The whole state, in slices of about `bytes_max` (a larger pair has one to itself)."""
         store = self.store
         yield SnapshotHead(
-            store.revision, store.compact_revision, store.next_lease, self.users, self.alarms, self.sessions
+            store.revision,
+            store.compact_revision,
+            store.next_lease,
+            self.users,
+            self.alarms,
+            self.sessions,
+            self.cluster,
         )
         leases = pairs = changes = 0
         states = list(store.leases)
@@ -178,7 +187,7 @@ class Restorer:
         if self._head is None or not self._complete:
             raise ValueError("the snapshot has no end")
         head = self._head
-        return MachineSnapshot(self._store, head.users, head.alarms, head.sessions)
+        return MachineSnapshot(self._store, head.users, head.alarms, head.sessions, head.cluster)
 
 
 @message("raft.packed-snapshot")

@@ -18,7 +18,7 @@ from understudy.components.boundary.dataplane import ReplaceRules
 from understudy.components.boundary.name_server import Query
 from understudy.components.machinery.api import ApiRequest, ApiResponse
 from understudy.components.scheduler.explanation import Explain, Explanation
-from understudy.raftstore.membership import LeaderNews, Outcomes, Packet, ServeWatch, Submit
+from understudy.raftstore.membership import MemberNews, Outcomes, Packet, ServeWatch, Submit
 from understudy.raftstore.storage import OpenWatch, StorageRequest, WatchBatch
 
 from .api_steps import (
@@ -56,7 +56,7 @@ _TOLD_WITH_THE_STORE = (
     Submit,
     Packet,
     Outcomes,
-    LeaderNews,
+    MemberNews,
     ServeWatch,
 )
 

@@ -28,7 +28,7 @@ MembershipProblem = Literal[
 @message("etcd.error.membership-error")
 @frozen
 class MembershipError(StorageError):
-    """A change of the members, or of the leader, that would not be safe or makes no sense. Nothing was done."""
+    """A change of the members, or of the leader, that is not safe or makes no sense. Nothing was done."""
 
     problem: MembershipProblem
     advice: str = ""

@@ -233,8 +233,8 @@ def test_a_lease_begins_when_the_question_was_sent() -> None:
 
 
 def test_entries_that_came_back_are_durable_only_when_they_were_written_again() -> None:
-    """Several writes may be under way. The first has entry 2 of term 1, the second replaces it, the third puts
-    it back: after the first and before the third, the disk is about to lose it."""
+    """Several writes may be under way. One has entry 2 of term 1, the second replaces it, the third puts it
+    back: after the first and before the third, the disk is about to lose it."""
     raft = member(2)
     readies = []
     for term, entries in ((1, (entry(1, 1), entry(2, 1))), (2, (entry(2, 2),)), (3, (entry(2, 1),))):

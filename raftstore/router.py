@@ -1,0 +1,303 @@
+"""Gives requests to a member that can answer them, and sends them again when there is reason to.
+
+The members of this host are the router's: the one that leads, if one of them does, else any of them, which
+forwards what is the leader's. Members remember what they answered within the router's session, so that a
+write is done once however often it was sent (thesis §6.3).
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import define, evolve, field
+
+from understudy.actors import Context, Event, Ref
+from understudy.mailbox import MailboxFull
+from understudy.raftstore import quorum
+from understudy.raftstore.configuration import Configuration
+from understudy.raftstore.machine import is_serializable, is_write, unwrapped
+from understudy.raftstore.membership import Busy, MemberNews, Membership, Outcomes, Submission, Submit
+from understudy.raftstore.options import GroupOptions
+from understudy.raftstore.quorum import VoteResult
+from understudy.raftstore.sessions import Answer
+from understudy.raftstore.storage import NotLeader, Status, Storage, Unavailable
+from understudy.raftstore.storage.cluster import MemberList
+
+ROUNDING_S: Final = 1e-6
+"""Timers are this late: one that fires a rounding error too early would find nothing due, for ever."""
+
+
+@define(eq=False)
+class LocalMember:
+    """A member of this router's host."""
+
+    ref: Ref[Membership]
+    running: bool = True
+    gave_up: str = ""
+    """Why it stopped by itself."""
+
+
+@define(eq=False)
+class Pending:
+    """A request that is not answered yet."""
+
+    number: int
+    request: Any
+    settled: Event
+    retry_s: float
+    """When it is sent again, or given up."""
+    end_s: float
+    answer: Answer | None = None
+    member: int = 0
+    """Who has it; 0 for nobody."""
+    submissions: int = 0
+    """How often somebody was given it."""
+    bounces: int = 0
+    """How often it came back since anything was heard of a leader."""
+
+    @property
+    def anywhere(self) -> bool:
+        """Any member may answer it, also without a leader."""
+        request = unwrapped(self.request)
+        if isinstance(request, MemberList):
+            return not request.linearizable
+        return isinstance(request, Status) or is_serializable(request)
+
+
+@define(eq=False)
+class Router:
+    context: Context[Storage]
+    options: GroupOptions
+    session: int
+    members: dict[int, LocalMember] = field(factory=dict)
+    """Those of this host, by id."""
+    leader: int = 0
+    """As far as is known; it may be elsewhere. 0 for nobody."""
+    term: int = 0
+    configuration: Configuration = field(factory=Configuration)
+    """As far as is known; nobody while nothing is."""
+    _pending: dict[int, Pending] = field(factory=dict)
+    """By number, ascending."""
+    _outbox: dict[int, list[Pending]] = field(factory=dict)
+    _next_number: int = 1
+    _turn: int = 0
+    _probing: bool = False
+    _sweep_s: float = float("inf")
+    """When `_sweep` looks for requests whose time is over."""
+    _flush: Callable[[], None] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        signal = self.context.world.signal(f"{self.context.path} outbox")
+        self._flush = signal.set
+        self.context.start_soon(self._send, signal.wait)
+
+    # ---------------------------------------------------------------- requests
+
+    async def serve(self, request: Any) -> Any:
+        """Have a request answered. Raises a `StorageError`."""
+        world, options = self.context.world, self.options
+        number, now_s = self._next_number, world.monotonic()
+        self._next_number += 1
+        pending = Pending(
+            number,
+            request,
+            world.event(f"request {number}"),
+            retry_s=now_s + options.retry_seconds,
+            end_s=now_s + options.request_timeout_seconds,
+        )
+        self._pending[number] = pending
+        try:
+            self._route(pending)
+            self._sweep_at(pending.retry_s)
+            if pending.answer is None:
+                await pending.settled.wait()
+        finally:
+            del self._pending[number]
+        answer = pending.answer
+        assert answer is not None, pending
+        if answer.refusal is not None:
+            raise answer.refusal
+        return answer.reply
+
+    def _sweep_at(self, due_s: float) -> None:
+        if due_s < self._sweep_s:
+            self._sweep_s = due_s
+            delay_s = max(0.0, due_s - self.context.world.monotonic())
+            self.context.world.call_later(delay_s, self._sweep, f"{self.context.path} retries")
+
+    def _sweep(self) -> None:
+        """Send again what nobody answered in time; give up what was not answered at all."""
+        now_s = self.context.world.monotonic()
+        if now_s < self._sweep_s:
+            return
+        self._sweep_s = float("inf")
+        for pending in list(self._pending.values()):
+            if pending.answer is not None:
+                continue
+            if pending.end_s <= now_s:
+                self._settle(pending, Answer(refusal=self._unavailable(pending)))
+            elif pending.retry_s <= now_s:
+                pending.retry_s = min(pending.end_s, now_s + self.options.retry_seconds)
+                self._route(pending)
+        due_s = min((p.retry_s for p in self._pending.values() if p.answer is None), default=float("inf"))
+        if due_s < float("inf"):
+            self._sweep_at(max(due_s, now_s + ROUNDING_S))
+
+    def running(self) -> list[int]:
+        return [member for member, local in self.members.items() if local.running]
+
+    def _hopeless(self) -> bool:
+        """Whether it is certain that there is no majority: all voters are here, and too few run."""
+        voters = self.configuration.all_voters
+        if not voters or any(voter not in self.members for voter in voters):
+            return not self.running()
+        votes = {voter: self.members[voter].running for voter in voters}
+        return quorum.vote(self.configuration, votes) is not VoteResult.WON
+
+    def _unavailable(self, pending: Pending) -> Unavailable:
+        limit_s = self.options.request_timeout_seconds
+        reason = f"no answer within {limit_s:g} s"
+        if self._hopeless():
+            reason = f"{len(self.running())} of {len(self.members)} members run, which is no majority"
+            for member, local in sorted(self.members.items()):
+                if local.gave_up:
+                    reason += f"; member {member}: {local.gave_up}"
+        elif not self.leader:
+            reason = f"no leader within {limit_s:g} s"
+        return Unavailable(reason, maybe_applied=bool(pending.submissions) and is_write(pending.request))
+
+    def _route(self, pending: Pending) -> None:
+        """Give a request to whoever can answer it, or keep it until there is somebody."""
+        pending.member = 0
+        running = self.running()
+        if self._hopeless() and not (pending.anywhere and running):
+            self._settle(pending, Answer(refusal=self._unavailable(pending)))
+        elif self.leader in running:
+            self._post(pending, self.leader)
+        elif running and (pending.anywhere or (self.leader and self.leader not in self.members)):
+            self._post(pending, running[pending.number % len(running)])
+        else:
+            self._probe_later()
+
+    def _post(self, pending: Pending, member: int) -> None:
+        pending.member = member
+        pending.submissions += 1
+        self._outbox.setdefault(member, []).append(pending)
+        self._flush()
+
+    def _settle(self, pending: Pending, answer: Answer) -> None:
+        if pending.answer is None:
+            pending.answer = answer
+            pending.settled.set()
+
+    async def _send(self, flushed: Callable[[], Any]) -> None:
+        """Whatever came in meanwhile goes to its member in one message."""
+        while True:
+            await flushed()
+            outbox, self._outbox = self._outbox, {}
+            settled = next(iter(self._pending), self._next_number)
+            for member, batch in outbox.items():
+                submissions = tuple(
+                    [
+                        Submission(pending.number, pending.request)
+                        for pending in batch
+                        if pending.member == member and pending.answer is None
+                    ]
+                )
+                local = self.members.get(member)
+                try:
+                    if local is None:
+                        raise MailboxFull(member)
+                    local.ref.tell(Submit(self.session, settled, submissions, self.context.self))
+                except MailboxFull:
+                    for pending in batch:
+                        pending.member = 0
+                    self._probe_later()
+
+    def _probe_later(self) -> None:
+        if not self._probing:
+            self._probing = True
+            self.context.world.call_later(
+                self.options.probe_seconds, self._probe, f"{self.context.path} probe"
+            )
+
+    def _probe(self) -> None:
+        """No news of a leader: ask the next member, whose refusal tells more."""
+        self._probing = False
+        running = self.running()
+        if not running:
+            return
+        self._turn += 1
+        target = self.leader if self.leader in running else running[self._turn % len(running)]
+        for pending in self._pending.values():
+            if not pending.member and pending.answer is None:
+                pending.bounces = 0
+                self._post(pending, target)
+
+    # ---------------------------------------------------------------- what members say
+
+    def outcomes(self, outcomes: Outcomes) -> None:
+        if outcomes.session != self.session:
+            return
+        for outcome in outcomes.outcomes:
+            pending = self._pending.get(outcome.number)
+            if pending is None:
+                continue
+            answer = outcome.answer
+            refusal = answer.refusal
+            if refusal is None:
+                self._settle(pending, answer)
+            elif isinstance(refusal, NotLeader | Busy):
+                if pending.member == outcomes.member and pending.answer is None:
+                    self._bounced(pending, refusal)
+            elif isinstance(refusal, Unavailable) and pending.submissions > 1 and is_write(pending.request):
+                # It was not taken this time; nobody knows what became of it before.
+                self._settle(pending, Answer(refusal=evolve(refusal, maybe_applied=True)))
+            else:
+                self._settle(pending, answer)
+
+    def _bounced(self, pending: Pending, refusal: NotLeader | Busy) -> None:
+        """A member did not take a request. Follow its hint, but not in a circle."""
+        member, pending.member = pending.member, 0
+        pending.bounces += 1
+        if isinstance(refusal, NotLeader):
+            if self.leader == member:
+                self.leader = 0
+            target = self.leader or refusal.leader
+            if target in self.running() and target != member and pending.bounces < 3:
+                self._post(pending, target)
+                return
+        self._probe_later()
+
+    def news(self, news: MemberNews) -> None:
+        if news.term < self.term:
+            return
+        self.configuration = news.configuration
+        if news.leader == 0:
+            if news.member == self.leader or self.leader not in self.members:
+                self.leader = 0
+            return
+        local = self.members.get(news.leader)
+        if local is not None and not local.running:
+            return
+        new = (news.term, news.leader) != (self.term, self.leader)
+        self.term, self.leader = news.term, news.leader
+        if new:
+            self.send_again()
+
+    def send_again(self) -> None:
+        """Another leads: its session makes it safe to send again what the last leader may have taken."""
+        for pending in list(self._pending.values()):
+            if pending.answer is None and not pending.anywhere:
+                pending.bounces = 0
+                self._route(pending)
+
+    def lost(self, member: int, final: bool) -> None:
+        """A member of this host has stopped; finally, or it is about to start again."""
+        local = self.members.get(member)
+        if local is not None:
+            local.running = not final
+        if self.leader == member:
+            self.leader = 0
+        for pending in list(self._pending.values()):
+            if pending.answer is None and (pending.member in (0, member) or final):
+                self._route(pending)
