@@ -1,4 +1,4 @@
-"""Strangers at the door: what they say, or do not say, costs them their connection and one line in the log."""
+"""Strangers at the door: what they say, or do not say, costs them their connection and a line in the log."""
 
 import logging
 from contextlib import suppress
