@@ -71,11 +71,12 @@ class Twin:
                     operation.lease,
                 )
                 world[operation.key] = pair
-                events.append(Event("PUT", pair, old))
+                events.append(Event("PUT", pair, self.worlds[-1].get(operation.key)))
             elif isinstance(operation, DeleteRange):
                 for old in self.select(operation.key, operation.range_end, world):
                     del world[old.key]
-                    events.append(Event("DELETE", KeyValue(old.key, b"", 0, revision, 0), old))
+                    before = self.worlds[-1].get(old.key)
+                    events.append(Event("DELETE", KeyValue(old.key, b"", 0, revision, 0), before))
         if events:
             self.worlds.append(world)
             self.events[revision] = events
