@@ -16,6 +16,7 @@ from .ref import LinkedActorFailed
 from .signals import Inspection, ListingChanged, Notice, Stop
 
 if TYPE_CHECKING:
+    from .actor import Handler
     from .incarnation import Incarnation
 
 MESSAGES_A_WAKE = 64
@@ -30,6 +31,8 @@ async def receive(life: Incarnation) -> None:
     traced, observers, probes = dispatcher.traced, cell.system.observers, cell.system.probes
     assert actor is not None, cell.path
     plain = mailbox.plain
+    kind: type | None = None
+    handlers: dict[type, Handler] | None = None
     left = MESSAGES_A_WAKE
     if cell.suspended and await _stay_suspended(life):
         return
@@ -58,9 +61,6 @@ async def receive(life: Incarnation) -> None:
                 await trio.lowlevel.checkpoint()
         if waiting and plain and not mailbox.system:
             # What `mailbox.next` would do.
-            depth = len(waiting)
-            if depth > mailbox.high_water:
-                mailbox.high_water = depth
             mailbox.taken += 1
             message = waiting.popleft()
         else:
@@ -69,17 +69,24 @@ async def receive(life: Incarnation) -> None:
         if cell.senders:
             cell.admit()
         if type(message) is tuple:
-            # What most messages are. Everything is said here once more, because each call would count.
-            handler = life.handlers.get(type(message[0]))
-            if handler is None or handler.concurrent or traced or observers or probes:
+            # What most messages are. Everything is said here once more, because each call would count, and
+            # what was looked up for one message is kept for the next one of its kind.
+            body = message[0]
+            if type(body) is not kind or life.handlers is not handlers:
+                kind, handlers = type(body), life.handlers
+                handler = handlers.get(kind)
+                function, is_async = None, False
+                if handler is not None and not handler.concurrent and not traced:
+                    function, is_async = handler.function, handler.is_async
+            if function is None or observers or probes:
                 await handle(life, Envelope(*message))
                 continue
             life.handled = message
             try:
-                if handler.is_async:
-                    await handler.function(actor, message[0])
+                if is_async:
+                    await function(actor, body)
                 else:
-                    handler.function(actor, message[0])
+                    function(actor, body)
             except Exception as raised:
                 refused_or_raise(life, raised, message)
             except BaseException:

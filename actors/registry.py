@@ -135,11 +135,10 @@ class Registry:
     def add(self, key: str, path: str, host: str) -> None:
         """Somebody is registered on a host."""
         entries = self._entries_of(key)
-        if path not in entries.hosts:
-            entries.hosts[path] = host
+        known = path in entries.hosts
+        entries.hosts[path] = host
+        if not known:
             self._changed(entries)
-        else:
-            entries.hosts[path] = host
 
     def remove(self, key: str, path: str, host: str) -> None:
         """Somebody is no longer registered on that host."""

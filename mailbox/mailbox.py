@@ -54,7 +54,7 @@ class Mailbox:
     urgent: frozenset[type] = frozenset()
     room: int = field(init=False)
     """Whoever finds fewer entries than this in `user` may append a :data:`Told` to it instead of calling
-    `put`: 0 where that is not the same."""
+    `put`. Never more than `high_water`, so that `put` sees every new one; 0 where `put` does more."""
     user: deque[Any] = field(default=_NOTHING, init=False)
     """User messages that are not urgent, as envelopes, :data:`Told`, or places of keyed messages.
 
@@ -62,7 +62,7 @@ class Mailbox:
     plain: bool = field(init=False)
     """Whoever finds no `system` message may take the next user message out of `user` itself, counting it."""
     high_water: int = field(default=0, init=False)
-    """As of the last message that was taken out; see `statistics`."""
+    """The most user messages that ever waited."""
     taken: int = field(default=0, init=False)
     """User messages taken out since the start, in whatever way."""
     # Deques of a kind that most mailboxes never need: an empty one is 600 bytes.
@@ -88,7 +88,7 @@ class Mailbox:
 
     def _set_room(self) -> None:
         shut = self.closed or self._watched or self.user is _NOTHING
-        self.room = self.capacity if self.plain and not shut else 0
+        self.room = min(self.capacity, self.high_water) if self.plain and not shut else 0
 
     def _open(self) -> None:
         """Make room for the first message."""
@@ -139,7 +139,6 @@ class Mailbox:
                 # All that wait are urgent: the newcomer is not the one to push them out.
                 return envelope_of(entry)
             self._replaced += 1
-            self._note_depth(depth)
             oldest = self.user.popleft() if self.user else self._urgent.popleft()  # type: ignore[union-attr]
             displaced = envelope_of(oldest)
         if urgent:
@@ -154,6 +153,8 @@ class Mailbox:
         else:
             self._open()
             self.user.append(entry)
+        if displaced is None:
+            self._note_depth(depth + 1)
         return displaced
 
     def put_system(self, message: Any) -> None:
@@ -174,13 +175,12 @@ class Mailbox:
 
     def get(self) -> Envelope | Told | None:
         """The next user message, or None."""
-        depth = self.depth
-        if not depth:
-            return None
-        self._note_depth(depth)
-        self.taken += 1
         if self._urgent:
+            self.taken += 1
             return self._urgent.popleft()
+        if not self.user:
+            return None
+        self.taken += 1
         entry: Any = self.user.popleft()
         if type(entry) is _Keyed:
             assert self._keyed is not None, entry.key
@@ -198,6 +198,7 @@ class Mailbox:
         self._open()
         self.user.extendleft(reversed(entries))
         self.taken -= len(entries)
+        self._note_depth(self.depth)
 
     def close(self) -> None:
         """From now on take in no user message; what waits goes on waiting."""
@@ -217,9 +218,9 @@ class Mailbox:
         self._note_depth(1)
 
     def _note_depth(self, depth: int) -> None:
-        # Depth grows only between two messages that are taken out, so this is where it is greatest.
         if depth > self.high_water:
             self.high_water = depth
+            self._set_room()
 
     def __bool__(self) -> bool:
         return bool(self.system or self.user or self._urgent)
@@ -231,7 +232,7 @@ class Mailbox:
         """The counts of this moment."""
         depth = self.depth
         accepted = self.taken + depth + self._replaced
-        return MailboxStatistics(depth, max(self.high_water, depth), accepted, self._displaced)
+        return MailboxStatistics(depth, self.high_water, accepted, self._displaced)
 
 
 def _message(entry: Envelope | Told) -> Any:

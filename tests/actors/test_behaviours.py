@@ -226,3 +226,75 @@ def test_so_many_calls_at_a_time_and_the_rest_waits_in_the_mailbox(run: Run) -> 
             assert len(stopped) == 5
 
     run(main)
+
+
+@message("test.door.knock")
+@frozen
+class Knock(Message[Door]):
+    """Put aside, and then the handler crashes, twice."""
+
+
+@message("test.door.knock_and_wait")
+@frozen
+class KnockAndWait(Knock):
+    pass
+
+
+@both
+@pytest.mark.parametrize("knock", [Knock(), KnockAndWait()])
+def test_what_was_stashed_before_a_crash_is_the_next_incarnations(run: Run, knock: Knock) -> None:
+    heard: list[str] = []
+
+    class Hesitant(Actor[Door]):
+        @handles(Knock)
+        def knock(self, _: Knock) -> None:
+            heard.append("knock")
+            if len(heard) < 3:
+                self.context.stash()
+                raise RuntimeError("crash")
+
+        @handles(KnockAndWait)
+        async def knock_and_wait(self, knock: KnockAndWait) -> None:
+            self.knock(knock)
+
+    async def main(world: World) -> dict[str, int]:
+        async with ActorSystem.open(world) as system:
+            ref: Ref[Door] = system.spawn(Hesitant, "door", Supervision(backoff_initial_seconds=0.001))
+            ref.tell(knock)
+            await world.sleep(0.1)
+            return system.dead_letters_by_reason
+
+    assert run(main) == {}, "it was not lost"
+    assert heard == ["knock"] * 3
+
+
+@both
+def test_a_concurrent_handler_has_nothing_to_stash(run: Run) -> None:
+    class Busy(Actor[Door]):
+        @handles(Pass, concurrent=True)
+        async def pass_(self, passing: Pass) -> int:
+            try:
+                self.context.stash()
+            except ValueError as error:
+                assert "cannot be put aside" in str(error)
+                return passing.number
+            return -1
+
+        @handles(Open)
+        async def open(self, _: Open) -> None:
+            await self.world.sleep(0.05)
+
+    async def main(world: World) -> int:
+        async with ActorSystem.open(world) as system:
+            ref: Ref[Door] = system.spawn(Busy, "door")
+            async with world.nursery() as nursery:
+                answers: list[int] = []
+
+                async def ask() -> None:
+                    answers.append(await ref.ask(Pass(7)))
+
+                nursery.start_soon(ask)
+                ref.tell(Open())
+            return answers[0]
+
+    assert run(main) == 7

@@ -1,6 +1,7 @@
 """The registry: who is found under a key, by whom, and until when."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -360,6 +361,7 @@ def test_a_host_that_crashed_registers_anew() -> None:
         world.host("left").restart()
         await world.sleep(1.0)
         assert heard[-1] == ("/b", "/a")
+        assert all(one != other for one, other in pairwise(heard)), "only changes are told"
 
     at_hosts(body, heard)
 

@@ -111,8 +111,8 @@ def test_the_end_of_a_parent_and_of_the_system_keep_to_it(run: Run, caplog: pyte
 
     class Parent(Actor[Ending]):
         async def on_start(self) -> None:
-            patient = evolve(PERMANENT, stop_seconds=0.2)
-            self.context.spawn(lambda: Worker(log), "worker", patient).tell(Work(1, 0.15))
+            patient = evolve(PERMANENT, stop_seconds=2.0)
+            self.context.spawn(lambda: Worker(log), "worker", patient).tell(Work(1, 1.2))
 
     async def main(world: World) -> None:
         async with ActorSystem.open(world) as system:
