@@ -108,12 +108,13 @@ class Supervised(Generic[P, T, S]):
         on_item: Callable[[T], Awaitable[None] | None],
         on_restart: Callable[[Restarted[P, S]], Awaitable[None] | None],
     ) -> None:
-        """Follow until cancelled. What the consumer was called with counts as consumed.
+        """Follow until cancelled; once. What the consumer was called with counts as consumed.
 
         Raises:
             Exception: what the consumer raised, or an error of the source for which the verdict is END.
         """
         state = self._state
+        assert state.phase in (Phase.RESTARTING, Phase.CONNECTING), f"{self.label} was run: {state.phase}"
         while True:
             if state.phase is Phase.BACKING_OFF:
                 await self.world.sleep(state.wait_seconds, f"{self.label} back-off")

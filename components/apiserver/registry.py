@@ -1,9 +1,8 @@
 """The registry: objects by key, written through the store and read from the watch cache.
 
 It alone speaks to the store. It follows one watch over everything under /registry/ and keeps a cache a
-resource; the watch is a supervised channel: when it breaks it is resumed from the last revision, and when
-that is compacted everything is read again and the difference emitted. Reads that must be current ask the
-store for its revision (batched) and wait until the cache has reached it.
+resource; the watch is a supervised channel, and where it restarts, the caches emit the difference. Reads that
+must be current ask the store for its revision (batched) and wait until the cache has reached it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,20 +11,21 @@ import orjson
 from attrs import define, field
 
 from understudy.actors import (
-    ActorFailed,
-    ActorStopped,
     AskTimeout,
-    ChannelReader,
+    ChannelWriter,
     Context,
     DeadlineExceeded,
     Event,
     Ref,
+    Restarted,
+    Supervised,
     World,
+    asked,
 )
 from understudy.components.machinery.api import ApiServing, Object
 from understudy.components.machinery.errors import ApiError, already_exists, conflict, timeout, unavailable
 from understudy.components.machinery.resources import EVENTS, Resource, builtin_resources, for_kind
-from understudy.mailbox import Refusal
+from understudy.mailbox import Patience, Refusal, Verdict, verdict_on
 from understudy.raftstore import storage as etcd
 
 from .cacher import Cache, Change
@@ -52,6 +52,13 @@ CREATE_BATCH = 64
 WATCH_CAPACITY = 1024
 """Batches of the store's watch that may wait for the cache."""
 
+STORE_PATIENCE = Patience(
+    open_seconds=STORE_TIMEOUT_SECONDS,
+    snapshot_seconds=STORE_TIMEOUT_SECONDS,
+    backoff_initial_seconds=0.04,
+    backoff_max_seconds=2.0,
+)
+"""How the store's watch is resumed: soon, since nothing is served from a cache that is behind."""
 
 _REVISION = etcd.Range(PREFIX, count_only=True)
 """The cheapest question whose answer carries the store's revision."""
@@ -142,32 +149,32 @@ class Registry:
     async def follow(self, context: Context[ApiServing]) -> None:
         """Fill the caches and keep them in step until cancelled."""
         self._context = context
-        failures = 0
-        while True:
-            try:
-                if not self._ready.is_set():
-                    await self._read_everything()
-                    self._ready.set()
-                async for batch in await self._open_watch(context):
-                    self._take_in(batch)
-                    failures = 0
-            except etcd.Compacted:
-                await self._read_everything()
-            except (etcd.StorageError, AskTimeout, ActorStopped, ActorFailed):
-                failures += 1
-                await self.world.sleep(min(2.0, 0.02 * 2.0**failures), "store watch back-off")
-
-    async def _open_watch(self, context: Context[ApiServing]) -> ChannelReader[etcd.WatchBatch]:
-        writer, reader = context.channel("store watch", WATCH_CAPACITY)
-        watch = etcd.Watch(
-            PREFIX, etcd.prefix_end(PREFIX), self.revision + 1, prev_kv=False, progress_notify=True
+        follower: Supervised[int, etcd.WatchBatch, etcd.RangeReply] = Supervised(
+            self.world,
+            "store watch",
+            open=lambda revision: asked(
+                context, "store watch", WATCH_CAPACITY, lambda to: self._open_watch(revision, to)
+            ),
+            position_of=lambda batch: batch.revision,
+            snapshot=lambda _: self._snapshot(),
+            position=self.revision if self._ready.is_set() else None,
+            verdict=_verdict,
+            patience=STORE_PATIENCE,
         )
-        await self.store.ask(etcd.OpenWatch(watch, writer), STORE_TIMEOUT_SECONDS)
-        return reader
+        await follower.run(self._take_in, self._start_again)
 
-    async def _read_everything(self) -> None:
-        """Bring the caches to what the store holds now, as changes at its revision."""
+    async def _open_watch(self, revision: int, to: ChannelWriter[etcd.WatchBatch]) -> None:
+        watch = etcd.Watch(PREFIX, etcd.prefix_end(PREFIX), revision + 1, progress_notify=True)
+        await self.store.ask(etcd.OpenWatch(watch, to), STORE_TIMEOUT_SECONDS)
+
+    async def _snapshot(self) -> tuple[int, etcd.RangeReply]:
+        """What the store holds now."""
         reply = await self.store.ask(etcd.Range(PREFIX, etcd.prefix_end(PREFIX)), STORE_TIMEOUT_SECONDS)
+        return reply.revision, reply
+
+    def _start_again(self, restarted: Restarted[int, etcd.RangeReply]) -> None:
+        """Bring the caches to what the store held, as changes at its revision."""
+        reply = restarted.snapshot
         self._own_writes.clear()
         there: set[tuple[Cache, tuple[str, str]]] = set()
         # In the order in which they were written, which is the order that watchers are promised.
@@ -187,6 +194,7 @@ class Registry:
             # What happened between the last revision seen and now is not known event by event.
             cache.oldest = cache.revision = reply.revision
         self._move_on(reply.revision)
+        self._ready.set()
 
     def _take_in(self, batch: etcd.WatchBatch) -> None:
         for event in batch.events:
@@ -424,6 +432,10 @@ def _at(entry: Stored, revision: int) -> Stored:
         entry.fields,
         entry.uid,
     )
+
+
+def _verdict(error: Exception) -> Verdict:
+    return Verdict.RESTART if isinstance(error, etcd.Compacted) else verdict_on(error)
 
 
 def store_error(error: Refusal) -> ApiError:

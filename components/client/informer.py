@@ -1,29 +1,38 @@
 """Informers: a cache of one resource that follows the server, as a supervised channel.
 
-The reflector lists, then watches from the list's revision. When the watch ends it resumes from the last
-revision it saw; when that is too old it relists and emits the difference, so that a subscriber sees each
-object's changes once and in order, whatever happened to the stream between.
+It is filled from a list, and then from a watch. When the server says that the watch's position is too old
+(410), it lists again and emits the difference, so that a subscriber sees each object's changes once and in
+order, whatever happened to the stream between.
 
 Owned here: the cache and its indexes. Readers share the cached objects, which raise when changed.
 """
 
 import builtins
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 from attrs import define, field, frozen
 from sortedcontainers import SortedDict
 
-from understudy.actors import Context, Event
+from understudy.actors import Context, Event, Restarted, Supervised
 from understudy.components.machinery.api import Object, object_key
 from understudy.components.machinery.errors import ApiError
 from understudy.components.machinery.resources import Resource
+from understudy.mailbox import FollowingStatistics, Patience, Verdict, verdict_on
 
 from .client import Client, WatchEvent
 from .readonly import read_only
 
-BACKOFF_INITIAL_SECONDS = 0.8
-BACKOFF_MAX_SECONDS = 30.0
-"""A failing list or watch is tried again after 0.8 s, doubling up to 30 s, with jitter (as client-go)."""
+PATIENCE = Patience(
+    open_seconds=40.0,
+    snapshot_seconds=60.0,
+    silence_seconds=180.0,
+    backoff_initial_seconds=0.8,
+    backoff_max_seconds=30.0,
+    backoff_jitter=1.0,
+)
+"""The back-off is client-go's. A server sends bookmarks about every minute; who misses three has lost it. The
+client's own time-outs come before those for opening and listing."""
 
 WATCH_TIMEOUT_SECONDS_MIN = 300
 """A watch is asked to end after 5 to 10 minutes, so that no server keeps one for ever."""
@@ -58,17 +67,25 @@ class Informer:
     field_selector: str = ""
     indexers: dict[str, Indexer] = field(factory=dict)
     resource_version: str = ""
-    """The newest revision that the cache reflects."""
-    relists: int = 0
-    """How often the cache was filled from a list."""
+    """Of the newest change that the cache reflects."""
     _objects: "SortedDict" = field(factory=SortedDict)
     _indexes: dict[str, dict[str, dict[str, None]]] = field(factory=dict)
     _handlers: dict[int, Handler] = field(factory=dict)
     _handler_number: int = 0
     _synced: Event = field(init=False)
-    _failures: int = 0
+    _follower: Supervised[str, WatchEvent, Mapping[str, Object]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._follower = Supervised(
+            self.client.world,
+            f"{self.resource.plural} informer",
+            open=self._watch,
+            position_of=self._complete_up_to,
+            snapshot=self._list,
+            is_after=None,
+            verdict=_verdict,
+            patience=PATIENCE,
+        )
         self._synced = self.client.world.event(f"{self.resource.plural} synced")
         self._indexes = {name: {} for name in self.indexers}
 
@@ -123,41 +140,28 @@ class Informer:
     # -- following the server
 
     async def run(self) -> None:
-        """Follow the server until cancelled."""
-        expired = False
-        while True:
-            try:
-                if expired or not self.resource_version:
-                    await self._relist(at_least_cached=not expired)
-                    expired = False
-                await self._watch()
-                self._failures = 0
-            except ApiError as error:
-                if error.code == 410:
-                    expired = True
-                    continue
-                self._failures += 1
-                await self.client.world.sleep(
-                    self._backoff_seconds(), f"{self.resource.plural} informer back-off"
-                )
+        """Follow the server until cancelled; once."""
+        await self._follower.run(self._on_event, self._on_list)
 
-    def _backoff_seconds(self) -> float:
-        base = min(BACKOFF_MAX_SECONDS, BACKOFF_INITIAL_SECONDS * 2.0 ** min(self._failures - 1, 10))
-        return base * (1.0 + self.client.world.rng("informer back-off").random())
+    def statistics(self) -> FollowingStatistics[str]:
+        """How often it resumed its watch, how often it listed, and what it does now."""
+        return self._follower.statistics()
 
-    async def _relist(self, at_least_cached: bool) -> None:
+    async def _list(self, expired: Exception | None) -> tuple[str, Mapping[str, Object]]:
         found = await self.client.list(
             self.resource,
             self.namespace,
             self.label_selector,
             self.field_selector,
-            resource_version="0" if at_least_cached else "",
+            # Whatever the server has cached will do, unless it may be the past that it no longer has.
+            resource_version="" if expired else "0",
         )
-        self.relists += 1
-        self._replace({object_key(obj): read_only(obj) for obj in found.items})
-        self.resource_version = found.resource_version
-        if not self._synced.is_set():
-            self._synced.set()
+        return found.resource_version, {object_key(obj): read_only(obj) for obj in found.items}
+
+    def _on_list(self, restarted: Restarted[str, Mapping[str, Object]]) -> None:
+        self._replace(restarted.snapshot)
+        self.resource_version = restarted.position
+        self._synced.set()
 
     def _replace(self, fresh: Mapping[str, Object]) -> None:
         """Emit the difference between the cache and what is there now."""
@@ -173,25 +177,34 @@ class Informer:
             elif known["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
                 self._apply("MODIFIED", obj)
 
-    async def _watch(self) -> None:
+    def _watch(self, resource_version: str) -> AbstractAsyncContextManager[AsyncIterator[WatchEvent]]:
         jitter = self.client.world.rng("watch timeout").random()
-        async with self.client.watch(
+        return self.client.watch(
             self.resource,
             self.namespace,
             self.label_selector,
             self.field_selector,
-            self.resource_version,
+            resource_version,
             timeout_seconds=int(WATCH_TIMEOUT_SECONDS_MIN * (1.0 + jitter)),
             shared=True,
-        ) as events:
-            async for event in events:
-                self._failures = 0
-                self._on_event(event)
+        )
+
+    def _complete_up_to(self, event: WatchEvent) -> str | None:
+        """The changes of one transaction share a resourceVersion: only the next one tells that all came."""
+        version = _version(event.object)
+        if event.type == "BOOKMARK":
+            return version
+        return self.resource_version if self.resource_version != version else None
 
     def _on_event(self, event: WatchEvent) -> None:
-        if event.type != "BOOKMARK":
+        if event.type != "BOOKMARK" and not self._is_known(event):
             self._apply(event.type, event.object)
-        self.resource_version = event.object["metadata"]["resourceVersion"]
+        self.resource_version = _version(event.object)
+
+    def _is_known(self, event: WatchEvent) -> bool:
+        """Whether it comes again: a transaction that a broken watch had brought in part."""
+        known = self._objects.get(object_key(event.object))
+        return known is not None and event.type != "DELETED" and _version(known) == _version(event.object)
 
     def _apply(self, type: str, obj: Object) -> None:
         """Take in one change; `obj` is read-only."""
@@ -221,6 +234,16 @@ class Informer:
                 keys.pop(key, None)
                 if not keys:
                     del self._indexes[name][value]
+
+
+def _version(obj: Object) -> str:
+    return str(obj["metadata"]["resourceVersion"])
+
+
+def _verdict(error: Exception) -> Verdict:
+    if isinstance(error, ApiError):
+        return Verdict.RESTART if error.code == 410 else Verdict.RESUME
+    return verdict_on(error)
 
 
 @define(eq=False)
