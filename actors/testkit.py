@@ -13,7 +13,7 @@ Everything here but `settle` works in the real world, too, with deadlines in rea
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from attrs import define
@@ -21,6 +21,7 @@ from attrs import define
 from understudy.mailbox import Message, Request, label
 
 from .actor import Actor, Handler, Terminated
+from .delivery import DeadLetter
 from .plan import InjectedCrash, Plan
 from .ref import Ref
 from .schedule import Schedule
@@ -156,6 +157,32 @@ class Probe(Generic[P]):
             )
         self._last = received
         return received.message
+
+    async def fish(
+        self,
+        kind: type[M],
+        where: Callable[[M], bool] = lambda message: True,
+        within_seconds: float = WITHIN_SECONDS,
+    ) -> M:
+        """The first message of that type for which `where` holds; others that come before it are skipped.
+
+        Raises:
+            AssertionError: none came in time; says what was skipped.
+        """
+        skipped: list[_Received] = []
+        deadline = self._system.world.monotonic() + within_seconds
+        while True:
+            received = await self._next(deadline - self._system.world.monotonic())
+            if received is None:
+                passed = ", ".join(repr(each.message) for each in skipped[-10:]) or "nothing else"
+                raise AssertionError(
+                    f"no {_named(kind)} that was fished for reached {self._path} within {within_seconds:g} s;"
+                    f" {passed} came"
+                )
+            if isinstance(received.message, kind) and where(received.message):
+                self._last = received
+                return received.message
+            skipped.append(received)
 
     async def expect_none(self, within_seconds: float) -> None:
         """Nothing comes for that long.
@@ -308,6 +335,31 @@ async def expect_restarted(
         await system.world.sleep(POLL_SECONDS, f"{target.path} restarts")
         now = status(system, target)
     raise AssertionError(f"no incarnation {incarnation} of {target.path} within {within_seconds:g} s: {now}")
+
+
+async def expect_dead_letter(
+    system: ActorSystem,
+    kind: type[Message[Any]],
+    reason: str | None = None,
+    within_seconds: float = WITHIN_SECONDS,
+) -> DeadLetter:
+    """Wait until a message of that type is a dead letter (one that is already counts); returns the first.
+
+    Raises:
+        AssertionError: there is none in time, or none for that reason; says what is lost.
+    """
+    for _ in _polls(within_seconds):
+        for letter in system.dead_letters:
+            if isinstance(letter.message, kind) and reason in (None, letter.reason):
+                return letter
+        await system.world.sleep(POLL_SECONDS, "a dead letter is expected")
+    lost = "; ".join(
+        f"{label(each.message)} to {each.path}: {each.reason}" for each in list(system.dead_letters)[-10:]
+    )
+    why = "" if reason is None else f" ({reason})"
+    raise AssertionError(
+        f"no {_named(kind)} was lost{why} within {within_seconds:g} s; dead letters: {lost or 'none'}"
+    )
 
 
 def _polls(within_seconds: float) -> Iterator[int]:

@@ -24,6 +24,7 @@ from understudy.actors.testkit import (
     Unanswerable,
     advance,
     crash,
+    expect_dead_letter,
     expect_restarted,
     settle,
     simulate,
@@ -192,6 +193,41 @@ def test_crashes_are_seen_and_restarts_awaited(run: Run) -> None:
         with pytest.raises(AssertionError, match="ended for good"):
             await expect_restarted(system, once, 2)
         assert status(system, once) is None
+
+    run(scenario)
+
+
+@both
+def test_fishing_skips_what_comes_before_and_says_so_in_vain(run: Run) -> None:
+    async def scenario(system: ActorSystem) -> None:
+        probe: Probe[Post] = Probe(system)
+        for text in ("a", "bb", "c", "dd"):
+            probe.ref.tell(Letter(text))
+        probe.ref.tell(Parcel())
+        assert (await probe.fish(Letter, lambda letter: len(letter.text) == 2)).text == "bb"
+        assert (await probe.expect(Letter)).text == "c", "what comes after the catch is still to be expected"
+        await probe.fish(Parcel)
+        probe.ref.tell(Letter("e"))
+        with pytest.raises(AssertionError, match=r"no Parcel .* within 0.05 s; Letter\(text='e'\) came"):
+            await probe.fish(Parcel, within_seconds=0.05)
+
+    run(scenario)
+
+
+@both
+def test_a_dead_letter_is_expected_with_its_reason(run: Run) -> None:
+    async def scenario(system: ActorSystem) -> None:
+        forwarder = system.spawn(lambda: Forwarder(system.ref("/nobody")), "forwarder")
+        forwarder.tell(Letter("lost"))
+        letter = await expect_dead_letter(system, Letter)
+        assert (letter.path, letter.message) == ("/nobody", Letter("LOST"))
+        assert await expect_dead_letter(system, Letter, letter.reason) is letter
+        forwarder.tell(Parcel())
+        await expect_dead_letter(system, Parcel, "no handler")
+        with pytest.raises(
+            AssertionError, match=r"no Parcel was lost \(refused\) within 0.05 s; dead letters: "
+        ):
+            await expect_dead_letter(system, Parcel, "refused", 0.05)
 
     run(scenario)
 
