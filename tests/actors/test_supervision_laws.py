@@ -125,7 +125,7 @@ def test_every_accepted_message_is_handled_once_or_counted(
                 await self.world.sleep(10_000.0)
             finally:
                 with trio.CancelScope(shield=True):
-                    await self.world.sleep(0.002)
+                    await self.world.sleep(0.02)
                 lives.append("task ended")
 
         async def on_stop(self) -> None:
