@@ -8,22 +8,26 @@ from attrs import frozen
 from understudy.actors import Actor, handles
 from understudy.mailbox import Message, message
 from understudy.raftstore.feeds import Feeds
-from understudy.raftstore.machine import Answer, StateMachine, is_write, size_bytes
+from understudy.raftstore.machine import Answer, StateMachine, is_write, size_bytes, unwrapped
 from understudy.raftstore.member import ROUNDING_S
 from understudy.raftstore.options import GroupOptions, StoreOptions
 from understudy.raftstore.serving import Serving
 from understudy.raftstore.storage import (
     Alarm,
-    AsUser,
+    DeleteRange,
     NoSpace,
     OpenWatch,
+    Put,
+    Range,
     RequestProgress,
     RequestTooLarge,
     Status,
     StatusReply,
     Storage,
+    Txn,
     WatchOpened,
 )
+from understudy.raftstore.transaction import check_shape
 
 MEMBER: Final = 1
 """Its id, as that of the only member of a group."""
@@ -50,10 +54,12 @@ class MemoryStore(Serving, Actor[Storage]):
 
     def serve(self, request: Any) -> Any:
         """Answer a request. Raises a `StorageError`."""
+        asked = unwrapped(request)
+        if isinstance(asked, Range | Put | DeleteRange | Txn):
+            check_shape(asked, self.machine.options.max_txn_operations)
         size = size_bytes(request)
         if size > self.max_request_bytes:
             raise RequestTooLarge(size, self.max_request_bytes)
-        asked = request.request if isinstance(request, AsUser) else request
         if isinstance(asked, Status):
             return self._status_reply()
         now_s = self.world.monotonic()

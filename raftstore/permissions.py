@@ -29,11 +29,12 @@ class Coverage:
 
 
 def covers(ranges: tuple[tuple[bytes, bytes | None], ...], key: bytes, range_end: bytes) -> bool:
-    """Whether all of a range lies within one of `ranges`."""
+    """Whether all of a range lies within one of `ranges`. A range that ends before it begins lies nowhere."""
     start, end = _interval(key, range_end)
+    if end is not None and end <= start:
+        return False
     return any(
-        first <= start and (last is None or (end is not None and start < last and end <= last))
-        for first, last in ranges
+        first <= start and (last is None or (end is not None and end <= last)) for first, last in ranges
     )
 
 
