@@ -6,6 +6,7 @@ step, or waits here for credit, and at most a window of them an actor.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
@@ -14,7 +15,7 @@ from understudy.actors.asking import Ask
 from understudy.actors.delivery import Delivery
 from understudy.actors.incarnation import current_cell
 from understudy.actors.ref import ActorFailed, Ref, SendTimeout
-from understudy.actors.world import Event
+from understudy.actors.world import Signal
 from understudy.mailbox import CodecError, MailboxFull, Message, Request, label
 
 from .credit import SendWindow
@@ -83,13 +84,17 @@ class _Target:
     path: str
     """As it is called here."""
     window: SendWindow[_Ask | _Tell]
-    room: Event | None = None
-    """Set when a sender that waits for room should look again."""
+    line: deque[Signal] = field(factory=deque, init=False)
+    """Senders that wait for room, in order; the first is told when to look again."""
 
     def look_again(self) -> None:
-        room, self.room = self.room, None
-        if room is not None:
-            room.set()
+        if self.line:
+            self.line[0].set()
+
+    def leave(self, place: Signal) -> None:
+        """That sender no longer waits: whoever is first now looks for itself."""
+        self.line.remove(place)
+        self.look_again()
 
 
 @define(eq=False)
@@ -193,23 +198,38 @@ class Outbound:
             PeerLost: there is no connection, or it was lost meanwhile.
             PeerQuarantined: that incarnation of the node is gone.
         """
-        peer = self.peer
-        with peer.world.limit(timeout_seconds) as scope:
+        with self.peer.world.limit(timeout_seconds) as scope:
+            while not await self._send_or_wait(target, message):
+                pass
+            return
+        if scope.cancelled_caught:
+            raise SendTimeout(target.path, label(message), timeout_seconds)
+
+    async def _send_or_wait(self, target: Ref[P], message: Message[P]) -> bool:
+        """Whether it was sent; if not, its target has changed with the connection."""
+        peer, place = self.peer, None
+        there = self._target(target)
+        try:
             while True:
                 if peer.connection is None:
                     # As with an ask: a caller that tries again in a loop must let others run all the same.
                     await peer.world.dispatcher.turn("refused send")
                     raise peer.gone()
-                try:
-                    self.tell(target, message)
-                    return
-                except MailboxFull:
-                    there = self._target(target)
-                    if there.room is None:
-                        there.room = peer.world.event(f"room for messages to {target.path}")
-                await there.room.wait()
-        if scope.cancelled_caught:
-            raise SendTimeout(target.path, label(message), timeout_seconds)
+                if self._target(target) is not there:
+                    return False
+                if not there.line or there.line[0] is place:
+                    try:
+                        self.tell(target, message)
+                        return True
+                    except MailboxFull:
+                        pass
+                if place is None:
+                    place = peer.world.signal(f"room for messages to {target.path}")
+                    there.line.append(place)
+                await place.wait()
+        finally:
+            if place is not None:
+                there.leave(place)
 
     def _send_ask(self, ask: _Ask) -> None:
         ask.sent = True
@@ -268,7 +288,7 @@ class Outbound:
                 self._tell_caused(target, item[0], item[1], item[2], item[3])
             elif connection is not None:
                 connection.tell(target.name, item[0], item[1], item[2])
-        if target.room is not None:
+        if target.line:
             target.look_again()
 
     # -- connections
@@ -296,7 +316,7 @@ class Outbound:
     def tick(self) -> None:
         """Forget the targets that have nothing on their way."""
         for key, target in list(self._targets.items()):
-            if target.window.idle and target.room is None:
+            if target.window.idle and not target.line:
                 del self._targets[key]
             else:
                 target.look_again()

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.actors.remote.nodes import (
+    QUICK,
     Add,
     Boom,
     Count,
@@ -141,6 +142,34 @@ def test_a_sender_can_wait_for_room(run: Run) -> None:
                 await ref.send(Note("late"), timeout_seconds=0.05)
 
     run(story)
+
+
+@everywhere
+def test_those_who_wait_for_room_come_in_in_order_and_whoever_gives_up_leaves_no_message(run: Run) -> None:
+    async def story(nodes: Pair) -> None:
+        log: list[str] = []
+        nodes.b.system.spawn(lambda: Worker(log), "worker")
+        ref, window = nodes.a.peer.ref("/worker", Working), nodes.b.node.limits.window
+        ref.tell(Hold(0.2))
+        for number in range(2 * window - 1):
+            ref.tell(Note(str(number)))
+        line = nodes.a.peer.outbound._target(ref).line
+
+        async def send(name: str, timeout_seconds: float = 5.0) -> None:
+            await ref.send(Note(name), timeout_seconds)
+
+        async with nodes.world.nursery() as nursery, nodes.world.nursery() as cancelled:
+            for position, name in enumerate("abcdef"):
+                (cancelled if name == "c" else nursery).start_soon(send, name)
+                await until(nodes.world, lambda position=position: len(line) == position + 1)
+            with pytest.raises(SendTimeout):
+                await send("late", 0.01)
+            cancelled.cancel()
+        await until(nodes.world, lambda: log[-1:] == ["f"])
+        assert log[-5:] == ["a", "b", "d", "e", "f"]
+        assert not line and nodes.a.system.dead_letter_count == 0
+
+    run(story, QUICK.__class__(silence_seconds_max=1.0, window=16))
 
 
 @everywhere
