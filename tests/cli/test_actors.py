@@ -106,6 +106,35 @@ def test_what_is_no_system_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert complaint.count("\n") == 1 and "understudy up --inspect" in complaint
 
 
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n", "no actor system"),
+        (b"\xff\xfe\n", "no actor system"),
+        (b"[1]\n", "no actor system"),
+        (b'{"version": 2}\n', "newer than this command"),
+        (b'{"version": 1}\n', "lacks something"),
+        (b'{"version": 1, "pid": 1, "dead_letters": 0, "actors": [{"path": "/a"}]}\n', "lacks something"),
+        (b"", "has ended"),
+    ],
+)
+async def test_whatever_else_answers_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: bytes, says: str
+) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(answer)
+
+    with inspection_socket(tmp_path / "sock") as listener:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, serve, [listener])
+            assert await actors(tmp_path / "sock", "--once") == 2
+            nursery.cancel_scope.cancel()
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1 and says in complaint
+
+
 def test_the_socket_is_refused_where_others_could_reach_it(tmp_path: Path) -> None:
     open_to_all = tmp_path / "open"
     open_to_all.mkdir()

@@ -20,6 +20,11 @@ DEFAULT_SOCKET = Path(".understudy/actors.sock")
 ANSWER_SECONDS_MAX = 10.0
 """A system that gives no sign for so long, beyond the time between two pictures, counts as hung."""
 
+PICTURE_BYTES_MAX = 64 << 20
+ACTOR_FIELDS = frozenset(
+    ("path", "state", "restarts", "tasks", "depth", "high_water", "accepted", "displaced", "times")
+)
+
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path), default=DEFAULT_SOCKET)
@@ -70,15 +75,27 @@ class Unreadable(Exception):
 def _pictures(connection: socket.socket, every: float) -> Iterator[dict[str, Any]]:
     connection.sendall(json.dumps({"every_seconds": every}).encode() + b"\n")
     with connection.makefile("rb") as lines:
-        for line in lines:
+        while line := lines.readline(PICTURE_BYTES_MAX):
             try:
-                picture: dict[str, Any] = json.loads(line)
-                version = picture["version"]
-            except (ValueError, TypeError, KeyError):
-                raise Unreadable("there answers something that is no actor system") from None
-            if version != 1:
-                raise Unreadable(f"version {version} of the format is newer than this command")
+                picture = json.loads(line)
+            except ValueError:
+                picture = None
+            if not isinstance(picture, dict) or "version" not in picture:
+                raise Unreadable("there answers something that is no actor system")
+            if picture["version"] != 1:
+                raise Unreadable(f"version {picture['version']!r} of the format is newer than this command")
+            if not _is_whole(picture):
+                raise Unreadable("a picture lacks something that this command shows")
             yield picture
+
+
+def _is_whole(picture: dict[str, Any]) -> bool:
+    found = picture.get("actors")
+    return (
+        {"pid", "dead_letters"} <= picture.keys()
+        and isinstance(found, list)
+        and all(isinstance(actor, dict) and actor.keys() >= ACTOR_FIELDS for actor in found)
+    )
 
 
 def _show(console: Any, pictures: Iterator[dict[str, Any]], depth: int | None) -> None:
