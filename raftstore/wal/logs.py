@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from understudy.actors import World
 from understudy.actors.disk import Disk
+from understudy.raftstore.configuration import Configuration
+from understudy.raftstore.messages import HardState, Snapshot
 from understudy.raftstore.ready import PersistentState
 from understudy.raftstore.wal.disklog import DiskLog
 from understudy.raftstore.wal.folder import Identity, inside
@@ -19,6 +21,13 @@ DEFAULT_TOKEN: Final = "understudy"
 def cluster_id(token: str) -> int:
     """The id of the cluster with that token: members of clusters with other tokens refuse its folders."""
     return int.from_bytes(sha256(f"understudy raft cluster {token}".encode()).digest()[:8]) >> 1
+
+
+def restored_state(snapshot: Snapshot, voters: Sequence[int]) -> PersistentState:
+    """The state in which the first members of a new group start that begins from another group's snapshot."""
+    configuration = Configuration(voters=tuple(sorted(voters)))
+    state = HardState(term=snapshot.term, commit_index=snapshot.index)
+    return PersistentState(state, evolve(snapshot, configuration=configuration))
 
 
 @frozen

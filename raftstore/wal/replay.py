@@ -37,7 +37,10 @@ class Replay:
     """Entries up to this index are not decoded: a snapshot covers them."""
     hard_state: HardState = field(factory=HardState)
     base: tuple[int, int] = (0, 0)
-    """(index, term) where the log begins."""
+    """(index, term) where the log begins; the term is -1 where it is not known."""
+    forgotten: bool = False
+    """Segments before the first were removed: what is before the base is in a snapshot, and may be other than
+    it was when the first segment was begun."""
     terms: list[int] = field(factory=list)
     """Of every entry after the base."""
     entries: list[Entry] = field(factory=list)
@@ -95,6 +98,7 @@ class Replay:
         if self.last is None:
             self.hard_state = header.hard_state
             self.base = (header.base_index, header.base_term)
+            self.forgotten = number > 1
             return
         before = self.last.header.number
         if number != before + 1:
@@ -119,7 +123,7 @@ class Replay:
             raise Damaged(path, f"batch {frame.sequence}: {refusal}", ADVICE, frame.offset)
         self.hard_state = batch.hard_state
         if batch.replaced[0]:
-            self.base, self.terms, self.entries = batch.replaced, [], []
+            self.base, self.terms, self.entries, self.forgotten = batch.replaced, [], [], False
         if places:
             self._append(places, batch.entries)
         if self.hard_state.commit_index > self.last_index:
@@ -129,6 +133,8 @@ class Replay:
 
     def _append(self, places: Sequence[tuple[int, int]], entries: Sequence[Entry]) -> None:
         first = places[0][0]
+        if first <= self.base[0]:
+            self.base = (first - 1, -1)
         del self.terms[first - self.base[0] - 1 :]
         self.terms.extend(term for _, term in places)
         while self.entries and self.entries[-1].index >= first:
@@ -145,6 +151,8 @@ class Replay:
         base, end = (batch.replaced[0],) * 2 if batch.replaced[0] else (self.base[0], self.last_index)
         if places:
             first = places[0][0]
+            if self.forgotten and not batch.replaced[0]:
+                base = min(base, first - 1)
             if not base < first <= end + 1:
                 return f"entry {first} where the log has {base + 1} to {end}"
             if [index for index, _ in places] != list(range(first, first + len(places))):

@@ -1,6 +1,6 @@
 """Snapshots on a disk: written aside a chunk at a time, synced, named; read back and checked."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from attrs import define
@@ -61,14 +61,6 @@ async def write_snapshot(disk: Disk, path: str, chunks: Iterable[bytes]) -> int:
     return writer.size_bytes
 
 
-async def read_chunks(disk: Disk, path: str, offset: int = 0) -> AsyncIterator[bytes]:
-    """A file in pieces."""
-    async with await disk.open(path) as file:
-        while data := await file.read(offset, READ_BYTES):
-            yield data
-            offset += len(data)
-
-
 async def read_snapshot(disk: Disk, path: str) -> tuple[Snapshot, SnapshotReader]:
     """A snapshot, and what its reader learnt.
 
@@ -77,8 +69,11 @@ async def read_snapshot(disk: Disk, path: str) -> tuple[Snapshot, SnapshotReader
     """
     reader = SnapshotReader()
     try:
-        async for data in read_chunks(disk, path):
-            reader.feed(data)
+        async with await disk.open(path) as file:
+            offset = 0
+            while data := await file.read(offset, READ_BYTES):
+                reader.feed(data)
+                offset += len(data)
         return reader.snapshot(), reader
     except SnapshotError as error:
         raise Damaged(path, error.what, ADVICE, error.offset) from error

@@ -14,6 +14,7 @@ COMMANDS = {
     "up": "Start a cluster and keep it running until Ctrl-C.",
     "etcd": "Serve the etcd v3 API until Ctrl-C.",
     "actors": "Show the actors of a running system as a tree that refreshes.",
+    "store": "Look at the folder of a store that does not run; repair it; restore a snapshot.",
     "trace": "Run a manifest on a fresh cluster and print who did what, in order.",
     "version": "Print the versions of Understudy and of the Kubernetes that it plays.",
 }

@@ -1,0 +1,242 @@
+"""A member's log on a simulated disk: what was acknowledged comes back, and nothing half."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from attrs import define, evolve, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from understudy.actors import SimWorld
+from understudy.actors.disk import HostCrashed
+from understudy.actors.sim_disk import SimDisk
+from understudy.raftstore.configuration import Configuration
+from understudy.raftstore.machine import StateMachine
+from understudy.raftstore.messages import Entry, HardState, Snapshot
+from understudy.raftstore.ready import PersistentState, Ready
+from understudy.raftstore.sessions import Command
+from understudy.raftstore.snapshot import MachineSnapshot
+from understudy.raftstore.storage import Put
+from understudy.raftstore.wal.disklog import DiskLog
+from understudy.raftstore.wal.errors import DiskUnusable
+from understudy.raftstore.wal.folder import Identity
+from understudy.raftstore.wal.segments import LogOptions
+
+FOLDER = "etcd/member-1"
+OWNER = Identity(77, 1)
+BOOTSTRAP = PersistentState.bootstrap((1, 2, 3))
+OPTIONS = LogOptions(segment_bytes=4096, snapshot_chunk_bytes=1024)
+NOTHING = Ready((), None, None, (), (), (), (), ())
+
+
+class FragileDisk(SimDisk):
+    """A disk whose host loses power at its n-th call from now."""
+
+    def __init__(self, world: SimWorld, name: str = "host") -> None:
+        super().__init__(world, name)
+        self.calls_left: int | None = None
+        self.dead = False
+
+    async def _turn(self) -> None:
+        await super()._turn()
+        if self.calls_left is not None:
+            self.calls_left -= 1
+            if self.calls_left <= 0:
+                self.calls_left, self.dead = None, True
+                self.crash()
+        if self.dead:
+            raise HostCrashed("host")
+
+    def revive(self) -> None:
+        self.calls_left, self.dead, self._sync_errors = None, False, 0
+
+
+def entry(index: int, term: int, size: int = 30) -> Entry:
+    put = Put(b"k%d" % (index % 5), b"%d/%d" % (index, term) + bytes(size))
+    return Entry(index, term, "normal", Command(1, index, 0, put), 64 + size)
+
+
+def state_at(index: int, entries: list[Entry]) -> MachineSnapshot:
+    """The machine after entry `index`."""
+    machine = StateMachine()
+    for each in entries:
+        if each.index <= index:
+            machine.apply(each.data)
+    return machine.snapshot()
+
+
+def snapshot_at(index: int, term: int, data: Any) -> Snapshot:
+    return Snapshot(index, term, Configuration(voters=(1, 2, 3)), data)
+
+
+@define
+class Model:
+    """What a log holds, kept in the plainest way."""
+
+    hard_state: HardState = BOOTSTRAP.hard_state
+    entries: list[Entry] = field(factory=list)
+    """All that ever were, from index 2 on."""
+    gap: int = 1
+    """A leader's snapshot replaced everything up to here."""
+    snapshot: tuple[int, int] = (1, 0)
+
+    @property
+    def last(self) -> int:
+        return self.entries[-1].index if self.entries else 1
+
+    def copy(self) -> "Model":
+        return evolve(self, entries=list(self.entries))
+
+    def after(self, ready: Ready) -> "Model":
+        twin = self.copy()
+        if ready.snapshot is not None:
+            twin.gap = ready.snapshot.index
+            twin.snapshot = (ready.snapshot.index, ready.snapshot.term)
+            kept = [each for each in twin.entries if each.index <= twin.gap]
+            missing = range(len(kept) + 2, twin.gap + 1)
+            twin.entries = kept + [entry(index, ready.snapshot.term) for index in missing]
+        if ready.entries:
+            first = ready.entries[0].index
+            twin.entries = [each for each in twin.entries if each.index < first] + list(ready.entries)
+        if ready.hard_state is not None:
+            twin.hard_state = ready.hard_state
+        return twin
+
+    def holds(self, found: PersistentState) -> bool:
+        """Whether this is what was found; the commit index may lag."""
+        snapshot = (found.snapshot.index, found.snapshot.term)
+        return (
+            snapshot == self.snapshot
+            and (found.hard_state.term, found.hard_state.vote) == (self.hard_state.term, self.hard_state.vote)
+            and found.hard_state.commit_index <= self.hard_state.commit_index
+            and list(found.entries) == [each for each in self.entries if each.index > snapshot[0]]
+        )
+
+
+steps = st.one_of(
+    st.tuples(st.just("append"), st.integers(1, 6), st.sampled_from([10, 300, 2000, 9000])),
+    st.tuples(st.just("overwrite"), st.integers(1, 4), st.just(20)),
+    st.tuples(st.just("vote"), st.integers(1, 3), st.just(0)),
+    st.tuples(st.just("commit"), st.integers(1, 5), st.just(0)),
+    st.tuples(st.just("compact"), st.just(0), st.just(0)),
+    st.tuples(st.just("receive"), st.integers(1, 5), st.just(0)),
+    st.tuples(st.just("restart"), st.just(0), st.just(0)),
+    st.tuples(st.just("fail sync"), st.just(0), st.just(0)),
+)
+calls = st.none() | st.integers(1, 12) | st.integers(1, 40)
+
+
+def ready_for(model: Model, what: str, amount: int, size: int) -> Ready | None:
+    """A `Ready` as a core in that state might ask for."""
+    state = model.hard_state
+    match what:
+        case "append":
+            term = max(state.term, 1)
+            new = tuple(entry(model.last + 1 + n, term, size) for n in range(amount))
+            return evolve(NOTHING, entries=new, hard_state=evolve(state, term=term))
+        case "overwrite":
+            first = max(model.last - amount, state.commit_index, model.snapshot[0]) + 1
+            term = state.term + 1
+            return evolve(
+                NOTHING,
+                entries=tuple(entry(first + n, term, size) for n in range(2)),
+                hard_state=HardState(term, 0, state.commit_index),
+            )
+        case "vote":
+            return evolve(NOTHING, hard_state=HardState(state.term + 1, amount, state.commit_index))
+        case "commit":
+            commit = min(model.last, max(state.commit_index, model.snapshot[0]) + amount)
+            return evolve(NOTHING, hard_state=evolve(state, commit_index=commit))
+        case "receive":
+            index, term = model.last + amount, max(state.term, 1)
+            entries = [*model.entries, *[entry(i, term) for i in range(model.last + 1, index + 1)]]
+            received = snapshot_at(index, term, state_at(index, entries))
+            return evolve(NOTHING, snapshot=received, hard_state=HardState(term, state.vote, index))
+    return None
+
+
+def run(main: Callable[[SimWorld, FragileDisk], Awaitable[None]], seed: int = 0) -> None:
+    async def body(world: SimWorld) -> None:
+        await main(world, FragileDisk(world))
+
+    SimWorld(seed, turns_max=1_000_000).run(body)
+
+
+def new_log(disk: SimDisk, owner: Identity = OWNER) -> DiskLog:
+    return DiskLog(disk, FOLDER, owner, BOOTSTRAP, OPTIONS)
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.lists(st.tuples(steps, calls), max_size=25), st.integers(0, 1000))
+def test_a_log_gives_back_what_was_acknowledged_and_nothing_half(
+    program: list[tuple[tuple[str, int, int], int | None]], seed: int
+) -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        chance = world.rng("test")
+        model = Model()
+        log = new_log(disk)
+
+        async def reopen(candidates: list[Model]) -> Model:
+            """The log after a crash is what one of the candidates says."""
+            nonlocal log
+            disk.revive()
+            # Power may be lost again while it recovers.
+            disk.calls_left = chance.choice([None, chance.randint(1, 30)])
+            try:
+                found = await new_log(disk).open()
+                # What was once found may have been told to others.
+                candidates = [m for m in candidates if m.holds(found)]
+            except (DiskUnusable, HostCrashed):
+                assert disk.dead
+            disk.revive()
+            disk.crash()
+            log = new_log(disk)
+            found = await log.open()
+            (held, *_) = [m for m in candidates if m.holds(found)] or [None]
+            assert held is not None, (found, candidates)
+            machine = StateMachine()
+            machine.restore(found.snapshot.data)
+            if found.snapshot.data is not None:
+                want = state_at(found.snapshot.index, held.entries).store
+                assert machine.store.revision == want.revision
+            assert not [name for name in await disk.list(FOLDER) if name.endswith((".new", ".received"))]
+            held = held.copy()
+            held.hard_state = found.hard_state
+            return held
+
+        model = await reopen([model])
+        for (what, amount, size), calls_left in program:
+            candidates = [model]
+            disk.calls_left = calls_left
+            try:
+                if what == "restart":
+                    await log.close()
+                    model = await reopen([model])
+                elif what == "compact":
+                    index = model.hard_state.commit_index
+                    if index <= max(model.snapshot[0], 1):
+                        continue
+                    term = next(each.term for each in model.entries if each.index == index)
+                    candidates.append(evolve(model.copy(), snapshot=(index, term)))
+                    await log.compact(snapshot_at(index, term, state_at(index, model.entries)))
+                    model = candidates[-1]
+                else:
+                    if what == "fail sync":
+                        disk.fail_next_sync()
+                        what, amount = "append", 2
+                    ready = ready_for(model, what, amount, size)
+                    assert ready is not None
+                    candidates.append(model.after(ready))
+                    if not log.store(ready):
+                        await log.write([ready])
+                    model = candidates[-1]
+            except (DiskUnusable, HostCrashed):
+                # The process goes on only with what it finds; and a power loss may follow at any time.
+                if not disk.dead:
+                    await log.close()
+                model = await reopen(candidates)
+            disk.calls_left = None
+        disk.crash()
+        await reopen([model])
+
+    run(main, seed)
