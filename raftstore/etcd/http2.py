@@ -19,6 +19,7 @@ from .grpc import Deframer, RpcError, frame
 
 WINDOW_BYTES: Final = 1 << 20
 """Of a stream: an ordinary message comes in without waiting."""
+HELD_BYTES_MAX: Final = WINDOW_BYTES // 2
 CONNECTION_WINDOW_BYTES: Final = 16 << 20
 HEADERS_BYTES_MAX: Final = 64 * 1024
 _INITIAL_WINDOW_BYTES: Final = 65_535
@@ -46,6 +47,8 @@ class Stream:
     """To be sent when the peer's windows allow."""
     last: Headers | None = None
     """Trailers that follow what is pending and end this side; empty to end it without any."""
+    held_bytes: int = 0
+    """Of a message that is not whole: not given back to the peer's window yet."""
     begun: bool = False
     """The first headers have gone out or come in."""
 
@@ -137,9 +140,18 @@ class Http2:
                 payloads = stream.deframer.feed(event.data)
             except RpcError as error:
                 self._refuse(number, error, found)
-        if not payloads:
-            # Of a call that is over; or the rest of a large message must be able to come.
+        if stream is None or number not in self._streams:
+            # Of a call that is over; the connection's window is everybody's.
             self._h2.acknowledge_received_data(size, number)
+            return
+        size += stream.held_bytes
+        stream.held_bytes = 0
+        if not payloads:
+            if size > HELD_BYTES_MAX:
+                # The rest of a large message must be able to come.
+                self._h2.acknowledge_received_data(size, number)
+            else:
+                stream.held_bytes = size
         for payload in payloads:
             found.append(MessageCame(number, payload, size))
             size = 0
@@ -199,4 +211,8 @@ class Http2:
 
     def _forget(self, number: int) -> bool:
         self._blocked.pop(number, None)
-        return self._streams.pop(number, None) is not None
+        stream = self._streams.pop(number, None)
+        if stream is None:
+            return False
+        self.taken(number, stream.held_bytes)
+        return True
