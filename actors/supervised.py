@@ -106,9 +106,11 @@ class Supervised(Generic[P, T, S]):
     async def run(
         self,
         on_item: Callable[[T], Awaitable[None] | None],
-        on_restart: Callable[[Restarted[P, S]], Awaitable[None] | None],
+        on_restart: Callable[[Restarted[P, S]], Awaitable[None] | None] | None = None,
     ) -> None:
         """Follow until cancelled; once. What the consumer was called with counts as consumed.
+
+        Who has no `snapshot` needs no `on_restart`.
 
         Raises:
             Exception: what the consumer raised, or an error of the source for which the verdict is END.
@@ -122,6 +124,7 @@ class Supervised(Generic[P, T, S]):
                 continue
             try:
                 if state.phase is Phase.RESTARTING:
+                    assert on_restart is not None, f"{self.label}: nobody to tell of a restart"
                     await self._restart(on_restart)
                     continue
                 await self._connection(on_item)

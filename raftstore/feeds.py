@@ -23,24 +23,15 @@ class Feeds:
     machine: StateMachine
     _feeds: dict[int, Feed] = field(factory=dict)
     """By the watch's number in the machine's hub."""
-    _sweep_at: int = 16
 
     def open(self, watch: Watch, to: ChannelWriter[Any]) -> WatchOpened:
         """Begin to feed a channel. Raises `EmptyKey`, `Compacted`, `AuthError`."""
         number = self.machine.open_watch(watch)
         feed = self._feeds[number] = Feed(to, self.context.world.signal(f"{to.label} feed"))
         self.context.adopt(to)
-        self._sweep()
+        to.on_end(feed.signal.set)
         self.context.start_soon(self._run, number, feed, name=f"{self.context.path} feed {number}")
         return WatchOpened(self.machine.store.revision)
-
-    def _sweep(self) -> None:
-        """Wake feeds whose readers are gone: they would notice only with the next change."""
-        if len(self._feeds) >= self._sweep_at:
-            gone = [feed for feed in self._feeds.values() if feed.to.finished]
-            for feed in gone:
-                feed.signal.set()
-            self._sweep_at = 2 * (len(self._feeds) - len(gone)) + 16
 
     def wake(self, numbers: list[int]) -> None:
         """These watches have something to send."""
@@ -57,7 +48,6 @@ class Feeds:
         for number, feed in feeds.items():
             self.machine.hub.remove(number)
             feed.to.close()
-            feed.signal.set()
 
     async def _run(self, number: int, feed: Feed) -> None:
         try:

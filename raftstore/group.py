@@ -7,7 +7,8 @@ next leader from the last revision that its reader got.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from attrs import evolve
@@ -15,17 +16,14 @@ from attrs import evolve
 from understudy.actors import (
     TRANSIENT,
     Actor,
-    ActorFailed,
-    ActorStopped,
-    AskTimeout,
     ChannelReader,
     ChannelWriter,
-    EndOfChannel,
     Ref,
+    Supervised,
     Terminated,
     handles,
 )
-from understudy.mailbox import ChannelClosed
+from understudy.mailbox import ChannelClosed, Patience, Verdict, verdict_on
 from understudy.raftstore.founding import LocalPeers, LogOf, Seat, VolatileLogs, founding_state
 from understudy.raftstore.machine import size_bytes
 from understudy.raftstore.member import Member
@@ -58,6 +56,7 @@ from understudy.raftstore.storage import (
     Txn,
     Unavailable,
     Watch,
+    WatchBatch,
     WatchOpened,
 )
 from understudy.raftstore.storage.cluster import (
@@ -80,6 +79,9 @@ MAILBOX_CAPACITY = 65_536
 """Of members and router: what they are sent is bounded by the requests under way and by the inflight
 windows."""
 
+WATCH_PATIENCE = Patience(open_seconds=30.0, backoff_initial_seconds=0.02, backoff_max_seconds=1.0)
+"""How a watch looks for its next leader: at once, since the waiting is done where there is none."""
+
 
 class Group(ServingAside, Actor[Storage]):
     """The members of one host, or of several in simulation, and the way to them."""
@@ -89,8 +91,6 @@ class Group(ServingAside, Actor[Storage]):
         self.peers = peers
         self.options = options
         self.bcrypt_cost = options.member.store.bcrypt_cost
-        self._relays: list[tuple[ChannelWriter[Any], Callable[[], None]]] = []
-        self._sweep_at = 16
 
     async def on_start(self) -> None:
         session = self.world.rng(f"session {self.context.path}").getrandbits(62) | 1
@@ -221,18 +221,14 @@ class Group(ServingAside, Actor[Storage]):
         next_revision = request.watch.start_revision or opened.revision + 1
         watch = evolve(request.watch, start_revision=next_revision, granted=True)
         cancel = self.context.start_soon(self._relay, watch, reader, request.to)
-        self._sweep()
-        self._relays.append((request.to, cancel))
-        return opened
 
-    def _sweep(self) -> None:
-        """End relays whose readers are gone: they would notice only with the next change."""
-        if len(self._relays) >= self._sweep_at:
-            for to, cancel in self._relays:
-                if to.finished:
-                    cancel()
-            self._relays = [(to, cancel) for to, cancel in self._relays if not to.finished]
-            self._sweep_at = 2 * len(self._relays) + 16
+        def gone() -> None:
+            # A relay that had not begun yet cannot do it.
+            reader.cancel()
+            cancel()
+
+        request.to.on_end(gone)
+        return opened
 
     async def _open(self, watch: Watch, label: str) -> tuple[ChannelReader[Any], WatchOpened]:
         """Have the leader, as soon as there is one, serve a watch."""
@@ -242,33 +238,50 @@ class Group(ServingAside, Actor[Storage]):
                 writer, reader = self.context.channel(label)
                 try:
                     return reader, await self._members[leader].ask(ServeWatch(watch, writer))
-                except (NotLeader, ActorStopped, ActorFailed, AskTimeout):
+                except BaseException as error:
                     reader.cancel()
-                except BaseException:
-                    reader.cancel()
-                    raise
+                    if not isinstance(error, Exception) or _verdict(error) is Verdict.END:
+                        raise
             await self.world.sleep(self.options.probe_seconds, "watch waits for a leader")
 
     async def _relay(self, watch: Watch, reader: ChannelReader[Any], to: ChannelWriter[Any]) -> None:
         """Pass on what a member sends; when it ends, go on at another."""
-        next_revision = watch.start_revision
+        opened: list[ChannelReader[Any]] = [reader]
+
+        @asynccontextmanager
+        async def open(revision: int) -> AsyncIterator[ChannelReader[Any]]:
+            if not opened:
+                opened.append((await self._open(evolve(watch, start_revision=revision + 1), to.label))[0])
+            reader = opened.pop()
+            try:
+                yield reader
+            finally:
+                reader.cancel()
+
+        before = watch.start_revision - 1
+        follower: Supervised[int, WatchBatch, None] = Supervised(
+            self.world,
+            to.label,
+            open=open,
+            # A bookmark may come again, and from before a start in the future.
+            position_of=lambda batch: max(before, batch.revision),
+            position=before,
+            is_after=None,
+            verdict=_verdict,
+            patience=WATCH_PATIENCE,
+        )
         try:
-            while True:
-                try:
-                    batch = await reader.receive()
-                except (EndOfChannel, ActorStopped):
-                    reader, _ = await self._open(evolve(watch, start_revision=next_revision), to.label)
-                    continue
-                await to.send(batch)
-                next_revision = max(next_revision, batch.revision + 1)
+            await follower.run(to.send)
         except ChannelClosed:
             pass  # Its reader has seen enough.
-        except Exception as error:
+        except StorageError as error:
             to.close(error)
-            if not isinstance(error, StorageError):
-                raise
-        finally:
-            reader.cancel()
+
+
+def _verdict(error: Exception) -> Verdict:
+    """What ends a watch is what the store refuses: not that somebody does not lead, or cannot be reached."""
+    refused = isinstance(error, StorageError) and not isinstance(error, NotLeader | Unavailable)
+    return Verdict.END if refused else verdict_on(error)
 
 
 def raft_group(
