@@ -150,7 +150,8 @@ class Codec:
         try:
             form = _forms.get(cls) or _form(cls)
             self._depth = 1
-            data = self._pack(form.fields(value))
+            packers = self._packers
+            data = (packers[1].pack if len(packers) > 1 else self._pack)(form.fields(value))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise CodecError(f"cannot encode {cls.__qualname__}: {error}") from error
         finally:

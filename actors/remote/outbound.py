@@ -128,13 +128,21 @@ class Outbound:
         if there is None:
             there = self._target(target)
         window = there.window
-        if window.full or connection.outgoing.waiting_bytes > peer.limits.outgoing_bytes_max:
+        # As `window.full`, `spend` and `wait`: most messages pass here, and each call would count.
+        credits = window.credits
+        if not credits and len(window.waiting) >= window.window:
+            raise MailboxFull(window.window)
+        if connection.outgoing.waiting_bytes > peer.limits.outgoing_bytes_max:
             raise MailboxFull(window.window)
         name, fields = peer.encode_fields(message)
+        if len(fields) > peer.message_bytes_max:
+            raise peer.too_large(message, fields)
         cause = peer.noted(target, message, sender) if peer.system.probes else None
-        if not window.spend():
-            window.wait((sender, name, fields, cause, message))
-        elif cause is None:
+        if not credits:
+            window.waiting.append((sender, name, fields, cause, message))
+            return
+        window.credits = credits - 1
+        if cause is None:
             connection.tell(there.name, sender, name, fields)
         else:
             self._tell_caused(there, sender, name, fields, cause)

@@ -84,14 +84,18 @@ class Peer:
     limits: Limits = field(init=False, repr=False)
     inbound: Inbound = field(init=False, repr=False)
     outbound: Outbound = field(init=False, repr=False)
+    tell: Callable[[Ref[Any], Any], None] = field(init=False, repr=False)
+    """See `Outbound.tell`."""
     watching: Watching = field(init=False, repr=False)
     channels: Channels = field(init=False, repr=False)
     streams: Streams = field(init=False, repr=False)
-    _message_bytes_max: int = field(default=0, init=False, repr=False)
+    message_bytes_max: int = field(default=0, init=False, repr=False)
+    """The largest message that the peer reads."""
     _encode: Callable[[Any], bytes] = field(init=False, repr=False)
     decode: Callable[[bytes], Any] = field(init=False, repr=False)
     """The message in bytes from the peer; raises CodecError, whatever the bytes are."""
-    _encode_fields: Callable[[Any], tuple[str, bytes]] = field(init=False, repr=False)
+    encode_fields: Callable[[Any], tuple[str, bytes]] = field(init=False, repr=False)
+    """A message's wire name and its fields' bytes, of whatever size; see `Codec.encode_fields`."""
     decode_run: Callable[[str, int, bytes], list[Any]] = field(init=False, repr=False)
     """Messages of one wire name in bytes from the peer; see `Codec.decode_run`."""
     _handlers: dict[int, Callable[[list[Any]], None]] = field(init=False, repr=False)
@@ -102,13 +106,14 @@ class Peer:
         self.system, self.world, self.host, self.limits = node.system, node.world, node.host, node.limits
         self.inbound = Inbound(self)
         self.outbound = Outbound(self)
+        self.tell = self.outbound.tell
         self.watching = Watching(self)
         self.channels = Channels(self)
         self.streams = Streams(self)
         codec = Codec(PeerResolver(self))
         self._encode, self.decode = codec.encode, codec.decode
-        self._encode_fields, self.decode_run = codec.encode_fields, codec.decode_run
-        self._message_bytes_max = self.limits.frame_bytes_max - HEAD_BYTES_MAX
+        self.encode_fields, self.decode_run = codec.encode_fields, codec.decode_run
+        self.message_bytes_max = self.limits.frame_bytes_max - HEAD_BYTES_MAX
         self._changed = self.world.event(f"change of {self.name}")
         inbound, outbound, watching, channels = self.inbound, self.outbound, self.watching, self.channels
         self._handlers = {
@@ -209,10 +214,6 @@ class Peer:
 
     # -- what remote refs do
 
-    def tell(self, target: Ref[P], message: Message[P]) -> None:
-        """See `Outbound.tell`."""
-        self.outbound.tell(target, message)
-
     def ask(
         self, target: Ref[P], message: Request[P, R], timeout_seconds: float = ASK_TIMEOUT_SECONDS
     ) -> Coroutine[Any, Any, R]:
@@ -243,16 +244,9 @@ class Peer:
     def encode(self, value: Any) -> bytes:
         """The bytes of a message. Raises CodecError when it has none, or too many."""
         data = self._encode(value)
-        if len(data) > self._message_bytes_max:
-            raise self._too_large(value, data)
+        if len(data) > self.message_bytes_max:
+            raise self.too_large(value, data)
         return data
-
-    def encode_fields(self, message: Any) -> tuple[str, bytes]:
-        """Its wire name and its fields' bytes. Raises CodecError as `encode`."""
-        name, fields = self._encode_fields(message)
-        if len(fields) > self._message_bytes_max:
-            raise self._too_large(message, fields)
-        return name, fields
 
     def noted(self, target: Ref[Any], message: Any, sender: str) -> Cause | None:
         """Show a message that is sent to the system's instruments; the cause that one of them gave it."""
@@ -261,9 +255,10 @@ class Peer:
             probe.sent(target.path, envelope)
         return envelope.cause
 
-    def _too_large(self, value: Any, data: bytes) -> CodecError:
+    def too_large(self, value: Any, data: bytes) -> CodecError:
+        """What whoever sends such a message is told."""
         return CodecError(
-            f"{label(value)} has {len(data)} bytes, and {self.name} reads up to {self._message_bytes_max}"
+            f"{label(value)} has {len(data)} bytes, and {self.name} reads up to {self.message_bytes_max}"
         )
 
     def encode_error(self, error: Exception, path: str) -> bytes:
@@ -317,7 +312,7 @@ class Peer:
         assert hello is not None
         self.connections += 1
         self.connection, self.caller = connection, caller
-        self._message_bytes_max = hello.frame_bytes_max - HEAD_BYTES_MAX
+        self.message_bytes_max = hello.frame_bytes_max - HEAD_BYTES_MAX
         self.outbound.connected(hello.window)
         connection.receive = self._received
         connection.on_tick = self._tick
