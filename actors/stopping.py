@@ -20,7 +20,9 @@ def in_stop_order(siblings: Mapping[str, Cell]) -> list[Cell]:
     """
     places: dict[str, int] = {}
     for number, (path, cell) in enumerate(siblings.items()):
-        places[path] = min([number, *(places[other] for other in cell.stops_after if other in places)])
+        places[path] = number
+        if cell.stops_after:
+            places[path] = min([number, *(places[other] for other in cell.stops_after if other in places)])
     # Sorting is stable: of those in one place the first started is the one that the others stop after.
     return sorted(siblings.values(), key=lambda cell: -places[cell.path])
 

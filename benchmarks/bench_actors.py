@@ -74,6 +74,12 @@ class Query(Request[Counting, int]):
     number: int
 
 
+@message("bench.hold")
+@frozen
+class Hold(Message[Counting]):
+    """Handle this until cancelled."""
+
+
 @message("bench.await_count")
 @frozen
 class AwaitCount(Request[Counting, None]):
@@ -122,6 +128,10 @@ class Consumer(Actor[Counting]):
     @handles(Query)
     async def query(self, message: Query) -> int:
         return message.number
+
+    @handles(Hold)
+    async def hold(self, message: Hold) -> None:
+        await self.world.event("never").wait()
 
     @handles(AwaitCount, concurrent=True)
     async def await_count(self, message: AwaitCount) -> None:
@@ -378,13 +388,16 @@ async def many(how: str, count: int = 10_000) -> Many:
             async with RealWorld.open() as world:
                 stopping = trio.CancelScope()
                 with stopping:
-                    async with ActorSystem.open(world, shutdown_seconds=60.0) as system:
+                    seconds = 0.0 if how == "by force" else 60.0
+                    async with ActorSystem.open(world, shutdown_seconds=seconds) as system:
                         before, began = resident_bytes(), time.perf_counter()
                         if how == "children":
                             parent = system.spawn(lambda: Parent(count), "parent")
                         else:
                             for number in range(count):
-                                system.spawn(Consumer, f"actor-{number}")
+                                ref: Ref[Counting] = system.spawn(Consumer, f"actor-{number}")
+                                if how == "by force":
+                                    ref.tell(Hold())
                         await trio.testing.wait_all_tasks_blocked()
                         spawned = time.perf_counter() - began
                         used = resident_bytes() - before
@@ -443,6 +456,7 @@ def many_rows() -> list[Row]:
         ("roots", "10,000 actors, the system ends"),
         ("children", "10,000 children, their parent is stopped"),
         ("cancelled", "10,000 actors, their host is cancelled"),
+        ("by force", "10,000 busy actors, no time left"),
     ):
         got = trio.run(many, how)
         if how == "roots":

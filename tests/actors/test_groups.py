@@ -191,3 +191,25 @@ def test_a_member_that_has_not_begun_when_another_crashes_is_waited_for_by_nobod
                 return [status.state for status in system.statistics()]
 
         assert SimWorld(seed=1, schedule=Shuffled(schedule)).run(main) == ["running", "running"]
+
+
+def test_nobody_waits_for_a_member_whose_host_is_down() -> None:
+    world = SimWorld(seed=1)
+    log: list[str] = []
+
+    async def main(_: World) -> None:
+        async with ActorSystem.open(world) as system:
+            group = Group(Strategy.ONE_FOR_ALL, restarts_max=100)
+            crashing: Ref[Crashing] = system.spawn(lambda: Member("a", log), "a", FAST, group=group)
+            system.spawn(lambda: Member("b", log), "b", FAST, group=group, host="far")
+            await world.sleep(0.1)
+            world.host("far").crash()
+            log.clear()
+            crashing.tell(Crash())
+            await world.sleep(1.0)
+            assert log == ["a-", "a+"]
+            world.host("far").restart()
+            await world.sleep(1.0)
+            assert log == ["a-", "a+", "b+"]
+
+    world.run(main)
