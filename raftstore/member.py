@@ -54,6 +54,8 @@ log = logging.getLogger("understudy.raftstore")
 
 FULL_ROUTER_S = 0.01
 """Answers wait so long for room in their router's mailbox."""
+GIVING_UP_S = 0.1
+"""How long a member that has given up says nothing before it ends."""
 ROUNDING_S = 1e-6
 """Timers are this late: one that fires a rounding error too early would find nothing due, for ever."""
 
@@ -117,7 +119,8 @@ class Member(Actor[Membership]):
             self.router.tell(MemberGaveUp(self.member, str(error)))
         except MailboxFull:
             log.warning("member %d: the router's mailbox is full", self.member)
-        self.context.stop_self()
+        # Its end must not overtake the reason.
+        self.world.call_later(GIVING_UP_S, self.context.stop_self, f"{self.context.path} gives up")
 
     def _leave(self) -> None:
         """Stop, for good: the group has taken this member out (thesis §4.2.2)."""
