@@ -67,9 +67,11 @@ class AsyncioPortal:
         """
         return await self.run(target.ask, message, timeout_seconds)
 
-    async def stop(self, target: Ref[Any], deadline_seconds: float | None = None) -> None:
+    async def stop(
+        self, target: Ref[Any], deadline_seconds: float | None = None, *, drain: bool | None = None
+    ) -> None:
         """Stop an actor and wait until it has ended; see `ActorSystem.stop`."""
-        await self.run(self.system.stop, target, deadline_seconds)
+        await self.run(lambda: self.system.stop(target, deadline_seconds, drain=drain))
 
     async def run(self, function: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
         """Call a function written for Trio (one that asks, or reads a channel) from an asyncio task.

@@ -51,9 +51,11 @@ class ThreadPortal:
         """Start an actor that has no parent; see `ActorSystem.spawn`."""
         return self.call(lambda: self._hosted.system.spawn(factory, name, *arguments, **options))
 
-    def stop(self, target: Ref[Any], deadline_seconds: float | None = None) -> None:
+    def stop(
+        self, target: Ref[Any], deadline_seconds: float | None = None, *, drain: bool | None = None
+    ) -> None:
         """Stop an actor and wait until it has ended; see `ActorSystem.stop`."""
-        self.run(self._hosted.system.stop, target, deadline_seconds)
+        self.run(lambda: self._hosted.system.stop(target, deadline_seconds, drain=drain))
 
     def with_system(self, function: Callable[[ActorSystem], T]) -> T:
         """Call a synchronous function with the system, in its thread."""

@@ -272,7 +272,7 @@ def test_a_pinned_ref_reaches_its_incarnation_or_nobody(
 
 # -- storms
 
-TURNS_MAX = 50_000
+TURNS_MAX = 10_000
 """A spin is over by then."""
 
 STORMS = st.tuples(
