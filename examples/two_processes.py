@@ -2,8 +2,8 @@
 
 python examples/two_processes.py
 
-starts itself a second time. The child has a clerk; the parent asks it things, is told of its progress, hears
-when the clerk dies, and then when the whole process does.
+starts itself a second time. The child has a clerk; the parent asks it things, is told of its progress, follows
+what its request has caused over both processes, hears when the clerk dies, and then when the whole child does.
 """
 
 import subprocess
@@ -24,12 +24,25 @@ from understudy.actors import (
     Terminated,
     handles,
 )
+from understudy.actors.observe import INSPECTOR, CauseTrace, Inspector, gather_story
 from understudy.actors.remote import PeerLost, Remote
-from understudy.mailbox import Request, message
+from understudy.mailbox import Message, Request, message
 
 
 class Clerk:
     """What a clerk understands."""
+
+
+class Desk:
+    """What whoever watches the clerk understands."""
+
+
+@message("example.counted")
+@frozen
+class Counted(Message[Desk]):
+    """The clerk is done with a count."""
+
+    letters: int
 
 
 @message("example.count")
@@ -39,6 +52,7 @@ class Count(Request[Clerk, int]):
 
     words: tuple[str, ...]
     progress: ChannelWriter[str]
+    desk: Ref[Desk]
 
 
 @message("example.fail")
@@ -58,16 +72,13 @@ class CountingClerk(Actor[Clerk]):
             total += len(word)
             await message.progress.send(word)
         message.progress.close()
+        message.desk.tell(Counted(total))
         return total
 
     @handles(Fail)
     def fail(self, message: Fail) -> None:
         """A crash is told to those who watch, wherever they are."""
         raise RuntimeError("out of ink")
-
-
-class Desk:
-    """What the watcher understands."""
 
 
 class Watcher(Actor[Desk]):
@@ -80,6 +91,11 @@ class Watcher(Actor[Desk]):
     async def on_start(self) -> None:
         """Watching a remote actor is like watching any other."""
         self.context.watch(self.whom)
+
+    @handles(Counted)
+    def counted(self, message: Counted) -> None:
+        """Told by the clerk, from the other process."""
+        print("the desk hears of", message.letters, "letters", flush=True)
 
     @handles(Terminated)
     def terminated(self, message: Terminated) -> None:
@@ -96,8 +112,11 @@ async def child() -> None:
         Remote.listen(system, "tcp://127.0.0.1:0", name="child") as node,
     ):
         system.spawn(CountingClerk, "clerk", TEMPORARY)
-        print(node.address, flush=True)
-        await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+        with CauseTrace.of(system) as causes:
+            # Lets other nodes look into this one: its part of a story, here.
+            system.spawn(lambda: Inspector(causes), INSPECTOR)
+            print(node.address, flush=True)
+            await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
 
 
 async def parent(process: "subprocess.Popen[str]", address: str) -> None:
@@ -110,18 +129,21 @@ async def parent(process: "subprocess.Popen[str]", address: str) -> None:
         peer = await node.connect(address)
         clerk = peer.ref("/clerk", Clerk)
         ended = world.event("the clerk's end")
-        system.spawn(lambda: Watcher(clerk, ended), "watcher")
+        desk = system.spawn(lambda: Watcher(clerk, ended), "desk")
 
         progress, reports = system.channel("progress", capacity=2)
-        async with world.nursery() as nursery:
+        with CauseTrace.of(system) as causes:
+            async with world.nursery() as nursery:
 
-            async def read() -> None:
-                async for word in reports:
-                    print("counted", word, flush=True)
+                async def read() -> None:
+                    async for word in reports:
+                        print("counted", word, flush=True)
 
-            nursery.start_soon(read)
-            total = await clerk.ask(Count(("to", "be", "or", "not"), progress))
-        print("letters:", total, flush=True)
+                nursery.start_soon(read)
+                with causes.story("a count"):
+                    total = await clerk.ask(Count(("to", "be", "or", "not"), progress, desk))
+            print("letters:", total, flush=True)
+            print((await gather_story("a count", causes, node)).text(), flush=True)
 
         try:
             await clerk.ask(Fail())
