@@ -2,8 +2,9 @@
 
 python examples/two_processes.py
 
-starts itself a second time. The child has a clerk; the parent asks it things, is told of its progress, follows
-what its request has caused over both processes, hears when the clerk dies, and then when the whole child does.
+starts itself a second time. The child has a clerk; the parent asks it things, is told of its progress,
+follows what its request has caused over both processes, hears when the clerk dies, and then when the whole
+child does.
 """
 
 import subprocess
