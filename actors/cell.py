@@ -207,7 +207,7 @@ class Cell:
             self.begun = handling
         elif not waiter.woken:
             self.waiter = waiter
-            if self.mailbox:
+            if self.mailbox or self.draining:
                 self.wake()
         return True
 

@@ -21,7 +21,8 @@ PACKAGES = {
         " Supervision Restart PERMANENT TRANSIENT TEMPORARY"
         " RestartIntensityExceeded Fifo Shuffled Deviations Schedule"
         " SimulationDeadlock SimulationTooLong UnscheduledStep"
-        " Group Strategy Pool Routing spawn_pool registered_pool Key Listing NotRegistered Registry LimitReached"
+        " Group Strategy Pool Routing spawn_pool registered_pool Key Listing NotRegistered Registry"
+        " LimitReached"
     ),
 }
 

@@ -291,6 +291,36 @@ def test_an_idle_actor_drains_at_once(run: Run) -> None:
 
 
 @both
+def test_an_actor_that_is_drained_by_what_it_does_itself_ends_at_once(run: Run) -> None:
+    """Its handler, begun in an asker's step, has somebody drain it before its own task runs again."""
+
+    class Quitter(Worker):
+        @handles(Have)
+        def have(self, have: Have) -> Ref[Ending]:
+            self.context._incarnation.cell.request_stop(9.0, drain=True)
+            return self.context.self
+
+    class Asker(Actor[Ending]):
+        def __init__(self, asked: Ref[Ending]) -> None:
+            self.asked = asked
+
+        @handles(Work)
+        async def work(self, _: Work) -> None:
+            await self.asked.ask(Have(""))
+
+    async def main(world: World) -> None:
+        async with ActorSystem.open(world) as system:
+            ref: Ref[Ending] = system.spawn(lambda: Quitter([]), "worker")
+            asker: Ref[Ending] = system.spawn(lambda: Asker(ref), "asker")
+            await world.sleep(0.01)
+            asker.tell(Work(1))
+            await world.sleep(0.1)
+            assert not system.is_alive(ref)
+
+    run(main)
+
+
+@both
 def test_a_drain_has_a_deadline(run: Run) -> None:
     log: list[str] = []
 
