@@ -2,7 +2,7 @@
 
 Sans I/O
 - `schema` over `proto/`: messages and methods; `grpc`: status codes, framing; `errors`: etcd's own texts
-- `service`: what each method does, with `watching`, `leasing`, `maintaining` and `authority`
+- `service`: what each method does, with `watching`, `leasing`, `maintaining`, `authority`, `clustering`
 - `autocompaction`: forgetting the past by itself; `configuration`: etcd's flags
 - `translation`: between protobuf and the Storage contract
 - `calls`: one call as the service sees it, and calls in memory

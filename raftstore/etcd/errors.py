@@ -5,10 +5,12 @@ Clients compare the texts (`rpctypes` in etcd's Go client), so they are a part o
 
 from typing import Any, Final
 
+from understudy.actors import Unhandled
 from understudy.mailbox import Refusal
 from understudy.raftstore import storage
 from understudy.raftstore.machine import size_bytes
 from understudy.raftstore.options import GroupOptions
+from understudy.raftstore.storage.cluster import MembershipError, MembershipProblem
 from understudy.raftstore.transaction import MAX_OPERATIONS
 
 from .grpc import Code, NotSent, RpcError
@@ -62,6 +64,32 @@ _AUTH: Final[dict[storage.AuthProblem, tuple[Code, str]]] = {
     "password too long": (Code.UNKNOWN, "bcrypt: password length exceeds 72 bytes"),
 }
 
+_MEMBERSHIP: Final[dict[MembershipProblem, tuple[Code, str]]] = {
+    "member not found": (Code.NOT_FOUND, "etcdserver: member not found"),
+    "member ID already exist": (Code.FAILED_PRECONDITION, "etcdserver: member ID already exist"),
+    "Peer URLs already exists": (Code.FAILED_PRECONDITION, "etcdserver: Peer URLs already exists"),
+    "peer URLs are missing": (Code.INVALID_ARGUMENT, "etcdserver: given member URLs are invalid"),
+    "too many learner members in cluster": (
+        Code.FAILED_PRECONDITION,
+        "etcdserver: too many learner members in cluster",
+    ),
+    "can only promote a learner member": (
+        Code.FAILED_PRECONDITION,
+        "etcdserver: can only promote a learner member",
+    ),
+    "can only promote a learner member which is in sync with leader": (
+        Code.FAILED_PRECONDITION,
+        "etcdserver: can only promote a learner member which is in sync with leader",
+    ),
+    "re-configuration failed due to not enough started members": (
+        Code.FAILED_PRECONDITION,
+        "etcdserver: re-configuration failed due to not enough started members",
+    ),
+    "unhealthy cluster": (Code.UNAVAILABLE, "etcdserver: unhealthy cluster"),
+    "bad leader transferee": (Code.FAILED_PRECONDITION, "etcdserver: bad leader transferee"),
+    "the member was removed": (Code.UNAVAILABLE, "etcdserver: server stopped"),
+}
+
 NO_LEADER: Final = (Code.UNAVAILABLE, "etcdserver: no leader")
 TIMED_OUT: Final = (Code.UNAVAILABLE, "etcdserver: request timed out")
 MOVED: Final = (Code.UNAVAILABLE, "etcdserver: leader changed")
@@ -78,6 +106,9 @@ INVALID_DOWNGRADE: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid downgrad
 NO_DOWNGRADE: Final = (Code.FAILED_PRECONDITION, "etcdserver: no inflight downgrade job")
 PERMISSION_DENIED: Final = _AUTH["permission denied"]
 INVALID_AUTH_MANAGEMENT: Final = _AUTH["invalid auth management"]
+NOT_LEADER: Final = _TEXTS["NotLeader"]
+BAD_TRANSFEREE: Final = _MEMBERSHIP["bad leader transferee"]
+MEMBER_BAD_URLS: Final = _MEMBERSHIP["peer URLs are missing"]
 INVALID_SORT: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid sort option")
 
 
@@ -91,6 +122,10 @@ def rpc_error(refusal: Refusal) -> RpcError:
     if known is not None:
         return RpcError(*known)
     match refusal:
+        case MembershipError():
+            return RpcError(*_MEMBERSHIP[refusal.problem])
+        case Unhandled():
+            return RpcError(Code.UNIMPLEMENTED, "this store does not do that")
         case storage.AuthError():
             return RpcError(*_AUTH[refusal.problem])
         case storage.Unavailable():

@@ -19,9 +19,11 @@ from attrs import define, field
 from understudy.actors import Actor, ActorStopped, Ref, World
 from understudy.mailbox import Refusal
 from understudy.raftstore.storage import Status, Storage, Unavailable
+from understudy.raftstore.storage.cluster import MemberList, MemberPublish
 
 from .autocompaction import Compactor
 from .calls import Call
+from .configuration import EtcdConfig
 from .connection import (
     CallAborted,
     CallBegan,
@@ -74,6 +76,15 @@ async def until_led(world: World, store: Ref[Storage]) -> None:
         except Refusal as refusal:
             log.info("no leader yet: %s", refusal)
         await world.sleep(LOOK_SECONDS, "until there is a leader")
+
+
+async def publish(store: Ref[Storage], config: EtcdConfig) -> None:
+    """Say in the list of members what each is called and where clients come, where it says otherwise."""
+    client_urls = tuple(str(url) for url in config.advertised_urls())
+    for member in (await store.ask(MemberList())).members:
+        wanted = MemberPublish(member.id, f"{config.name}-{member.id}", client_urls)
+        if (member.name, member.client_urls) != (wanted.name, wanted.client_urls):
+            await store.ask(wanted)
 
 
 class EtcdFront(Actor[EtcdServing]):

@@ -88,6 +88,7 @@ class EtcdService:
 
     def __attrs_post_init__(self) -> None:
         from .authority import Authority
+        from .clustering import Clustering
         from .leasing import Leasing
         from .maintaining import Maintaining
         from .watching import serve_watch
@@ -101,7 +102,7 @@ class EtcdService:
             "Compact": self._compact,
         }
         self._unary = {f"/etcdserverpb.KV/{name}": handler for name, handler in kv.items()}
-        self._unary |= authority.unary | leasing.unary | maintaining.unary
+        self._unary |= authority.unary | Clustering(self).unary | leasing.unary | maintaining.unary
         self._streams = {
             "/etcdserverpb.Watch/Watch": lambda call: serve_watch(self, call),
             **leasing.streams,

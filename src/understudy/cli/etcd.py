@@ -148,7 +148,7 @@ async def _serve(config: Any, folder: Path) -> None:
     from understudy.actors.real_disk import RealDisk
     from understudy.raftstore import raft_group
     from understudy.raftstore.etcd.listening import bind, server_tls
-    from understudy.raftstore.etcd.server import EtcdFront, until_led
+    from understudy.raftstore.etcd.server import EtcdFront, publish, until_led
     from understudy.raftstore.etcd.service import ServiceOptions
     from understudy.raftstore.wal.logs import DiskLogs, cluster_id
 
@@ -172,6 +172,7 @@ async def _serve(config: Any, folder: Path) -> None:
     async with RealWorld.open() as world, ActorSystem.open(world) as system:
         store = system.spawn(raft_group(config.group_options(), disk_logs=logs), "etcd")
         await until_led(world, store)
+        await publish(store, config)
         system.spawn(lambda: EtcdFront(store, bound, options, config.compactor()), "front")
         for each in bound:
             click.echo(f"ready to serve client requests on {each.url} ({config.members} members in {folder})")
