@@ -7,13 +7,31 @@ from contextlib import suppress
 import pytest
 from attrs import define, field
 
-from understudy.actors import ActorSystem, AskTimeout, ChannelReader, Ref, Shuffled, SimWorld
+from understudy.actors import (
+    Actor,
+    ActorSystem,
+    AskTimeout,
+    ChannelReader,
+    Ref,
+    Shuffled,
+    SimWorld,
+    handles,
+)
 from understudy.raftstore.founding import LocalPeers, VolatileLogs, founding_state
 from understudy.raftstore.group import raft_node
 from understudy.raftstore.member import Member
-from understudy.raftstore.membership import LocateLeader, StartMember, StopMember, Submission, Submit
+from understudy.raftstore.membership import (
+    Busy,
+    LocateLeader,
+    Outcomes,
+    StartMember,
+    StopMember,
+    Submission,
+    Submit,
+)
 from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions
 from understudy.raftstore.ready import PersistentState, Role
+from understudy.raftstore.sessions import Answer
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
     Compare,
@@ -34,6 +52,7 @@ from understudy.raftstore.storage import (
 from understudy.raftstore.storage.cluster import (
     ClusterMember,
     MemberAdd,
+    MemberAddReply,
     MemberList,
     MemberPromote,
     MemberRemove,
@@ -482,19 +501,32 @@ def test_a_change_that_is_sent_twice_is_done_once(seed: int) -> None:
     simulate(scenario, seed=seed)
 
 
+class Asking(Actor[Storage]):
+    """Keeps what it is answered."""
+
+    def __init__(self, answers: list[Answer]) -> None:
+        self.answers = answers
+
+    @handles(Outcomes)
+    def on_outcomes(self, outcomes: Outcomes) -> None:
+        self.answers.extend(outcome.answer for outcome in outcomes.outcomes)
+
+
 @pytest.mark.parametrize("pause_seconds", [0.0, 0.0008, 1.0])
 def test_a_change_that_the_leader_gets_twice_is_done_once(pause_seconds: float) -> None:
     async def scenario(b: Bench) -> None:
         leader = await b.leader()
+        answers: list[Answer] = []
+        asker = b.system.spawn(lambda: Asking(answers), "asker", host=f"etcd-{leader}")
         for _ in range(2):
             add = Submission(5, MemberAdd((url(4),), is_learner=True))
-            b.member(leader).context.self.tell(Submit(77, 0, (add,), b.stores[leader]))
+            b.member(leader).context.self.tell(Submit(77, 0, (add,), asker))
             await b.world.sleep(pause_seconds)
         await b.world.sleep(1.0)
         listed = await b.stores[leader].ask(MemberList())
         assert [member.id for member in listed.members] == [1, 2, 3, 4]
-        remembered = b.member(leader).machine.remembered(77, 5)
-        assert remembered is not None and remembered.refusal is None
+        told = {answer for answer in answers if not isinstance(answer.refusal, Busy)}
+        assert told == {Answer(MemberAddReply(1, listed.members[3], listed.members))}
 
     simulate(scenario)
 
