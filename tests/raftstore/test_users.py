@@ -174,6 +174,11 @@ def test_tokens_end_with_their_user_their_password_and_with_authentication() -> 
     with pytest.raises(AuthError, match="invalid auth token"):
         users.owner(second)
     third = token()
+    users.apply(UserDelete("ada"))
+    with pytest.raises(AuthError, match="invalid auth token"):
+        users.owner(third)
+    users.apply(UserAdd("ada", hashed_password="#"))
+    third = token()
     users.apply(AuthDisable())
     with pytest.raises(AuthError, match="invalid auth token"):
         users.owner(third)
