@@ -12,12 +12,12 @@ PACKAGES = {
     understudy.mailbox: (
         "Message Request Refusal message wire_name label registered Envelope Reply Mailbox MailboxFull"
         " MailboxStatistics Overflow CAPACITY ReaderState WriterState ChannelClosed ChannelFull encode decode"
-        " CodecError Resolver"
+        " CodecError Resolver Patience PositionGone SourceSilent Verdict verdict_on"
     ),
     understudy.actors: (
         "World RealWorld SimWorld Event Signal Nursery Timer DeadlineExceeded Actor Context handles"
         " Terminated Ref ActorStopped ActorFailed AskTimeout Unhandled"
-        " ChannelReader ChannelWriter EndOfChannel ActorSystem Delivery LOCAL"
+        " ChannelReader ChannelWriter EndOfChannel Supervised Restarted Feed asked ActorSystem Delivery LOCAL"
         " Supervision Restart PERMANENT TRANSIENT TEMPORARY"
         " RestartIntensityExceeded Fifo Shuffled Deviations Schedule"
         " SimulationDeadlock SimulationTooLong UnscheduledStep"
