@@ -29,6 +29,11 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+LINGER_PASSES = 6
+"""Two or three are enough for an asyncio task to get its answer and to ask again; the others are for tasks
+that run in between."""
+
+
 @define(eq=False)
 class AsyncioPortal:
     """The way from asyncio tasks to the actors, and back."""
@@ -49,7 +54,13 @@ class AsyncioPortal:
         return self._hosted.world
 
     def spawn(self, factory: Callable[[], Actor[P]], name: str, *arguments: Any, **options: Any) -> Ref[P]:
-        """Start an actor that has no parent; see `ActorSystem.spawn`."""
+        """Start an actor that has no parent; see `ActorSystem.spawn`.
+
+        Raises:
+            SystemEnded: the system has ended, or is ending.
+        """
+        if self._hosted.stopping:
+            raise SystemEnded
         return self.system.spawn(factory, name, *arguments, **options)
 
     def tell(self, target: Ref[P], message: Message[P]) -> None:
@@ -78,7 +89,13 @@ class AsyncioPortal:
 
         Raises:
             SystemEnded: the system ended first.
+            RuntimeError: the running loop is another one than the portal's.
         """
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "this portal belongs to another event loop: call it there"
+                " (asyncio.run_coroutine_threadsafe), or give this thread a background_system of its own"
+            )
         future: asyncio.Future[T] = self._loop.create_future()
 
         def answer(outcome: Outcome[T]) -> None:
@@ -154,11 +171,16 @@ async def asyncio_system(
     Raises:
         RestartIntensityExceeded: an actor without a parent crashed too often; the block is cancelled.
     """
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None, "asyncio_system is a block of an asyncio task"
     if trio.lowlevel.in_trio_run():
         raise RuntimeError("Trio runs in this thread already: use ActorSystem.open, or that block's portal")
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "asyncio_system is a block of an asyncio task: in synchronous code use background_system"
+        ) from None
+    task = asyncio.current_task()
+    assert task is not None, "asyncio_system is a block of an asyncio task, not of a callback"
     block = _Block(task)
     ready: asyncio.Future[Hosted] = loop.create_future()
     ended: asyncio.Future[Outcome[None]] = loop.create_future()
@@ -180,6 +202,7 @@ async def asyncio_system(
         host_uses_signal_set_wakeup_fd=True,
     )
     hosted, cancelled = await _in_any_case(ready)
+    hosted.linger_passes = LINGER_PASSES
     try:
         if cancelled is not None:
             raise cancelled

@@ -1,8 +1,12 @@
 """Actors inside asyncio and behind synchronous code: both ends of every cancellation."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -281,6 +285,88 @@ def test_a_trio_program_is_told_to_do_without() -> None:
                     pass
 
     asyncio.run(main())
+
+
+def test_misuse_says_what_to_do_instead() -> None:
+    async def block() -> None:
+        async with asyncio_system() as portal:
+            ref: Ref[Tallying] = portal.spawn(lambda: Tally([]), "tally")
+            elsewhere = asyncio.to_thread(lambda: asyncio.run(portal.ask(ref, Add(1))))
+            with pytest.raises(RuntimeError, match=r"another event loop: .*run_coroutine_threadsafe"):
+                await elsewhere
+            assert await portal.ask(ref, Add(1)) == 1
+        with pytest.raises(SystemEnded):
+            portal.spawn(lambda: Tally([]), "late")
+
+    asyncio.run(block())
+    with pytest.raises(RuntimeError, match=r"Trio runs in this thread already: use ActorSystem.open"):
+        trio.run(block)
+    with pytest.raises(RuntimeError, match="use background_system"):
+        block().send(None)
+
+
+def test_who_asks_again_at_once_finds_the_system_awake() -> None:
+    """Serial asks of one task, without Trio's waiting in another thread between two of them."""
+    waits = 0
+
+    class Waits(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            nonlocal waits
+            waits += timeout > 0
+
+    async def main() -> None:
+        async with asyncio_system() as portal:
+            ref: Ref[Tallying] = portal.spawn(lambda: Tally([]), "tally")
+
+            async def instrument() -> None:
+                trio.lowlevel.add_instrument(Waits())
+
+            await portal.run(instrument)
+            for number in range(100):
+                assert await portal.ask(ref, Add(1)) == number + 1
+            assert waits < 10, f"Trio went to sleep {waits} times"
+
+    asyncio.run(main())
+
+
+INTERRUPTED = """
+import asyncio, os, signal, sys, threading
+from tests.actors.embed.test_embed import Add, Tally, Wait
+from understudy.actors.embed import asyncio_system, background_system
+
+class Log(list):
+    def append(self, entry):
+        print(entry, flush=True)
+        if entry == "waits":
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+async def in_asyncio():
+    async with asyncio_system() as portal:
+        await portal.ask(portal.spawn(lambda: Tally(Log()), "tally"), Wait(), 100.0)
+
+def in_a_thread():
+    with background_system() as portal:
+        portal.ask(portal.spawn(lambda: Tally(Log()), "tally"), Wait(), 100.0)
+
+try:
+    asyncio.run(in_asyncio()) if sys.argv[1] == "asyncio" else in_a_thread()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("host", ["asyncio", "thread"])
+def test_ctrl_c_stops_every_actor_and_then_the_program(host: str) -> None:
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, host],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout.split("\n")[:4] == ["waits", "waits no more", "stopped", "interrupted"], done.stderr
 
 
 # -- synchronous code
