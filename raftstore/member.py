@@ -8,9 +8,6 @@ others.
 
 import logging
 from collections import deque
-from typing import Any
-
-from attrs import evolve
 
 from understudy.actors import Actor, Ref, handles
 from understudy.mailbox import MailboxFull
@@ -29,6 +26,8 @@ from understudy.raftstore.membership import (
     Peers,
     Removed,
     ServeWatch,
+    SnapshotChunk,
+    SnapshotWanted,
     Submit,
 )
 from understudy.raftstore.messages import (
@@ -42,12 +41,12 @@ from understudy.raftstore.messages import Message as RaftMessage
 from understudy.raftstore.options import MemberOptions
 from understudy.raftstore.raft import Raft
 from understudy.raftstore.ready import Ready
-from understudy.raftstore.snapshot import MachineSnapshot, PackedSnapshot
 from understudy.raftstore.storage import (
     NotLeader,
     Storage,
     WatchOpened,
 )
+from understudy.raftstore.transfers import Transfers
 from understudy.raftstore.wal.errors import StoreFolderError
 
 log = logging.getLogger("understudy.raftstore")
@@ -97,7 +96,7 @@ class Member(Actor[Membership]):
         self._work = self.world.signal(f"{self.context.path} work")
         random = self.world.rng(f"raft {self.context.path}")
         self.raft = Raft(self.member, persistent, self.options.raft, random, self._now_ms())
-        self.machine.restore(_unpacked(persistent.snapshot.data))
+        self.machine.restore(persistent.snapshot.data)
         self.peers.learn(self.machine.cluster.all())
         self._feeds = Feeds(self.context, self.machine)
         self._clients = Clients(
@@ -106,6 +105,8 @@ class Member(Actor[Membership]):
         self._to_write = self.world.signal(f"{self.context.path} log")
         self.context.start_soon(self._drive)
         self.context.start_soon(self._persist)
+        self._transfers = Transfers(self.member, self.disk, self.peers, self.world, self._snapshot_arrived)
+        self.context.start_soon(self._receive_snapshots)
         self._work.set()
 
     async def on_stop(self) -> None:
@@ -195,14 +196,41 @@ class Member(Actor[Membership]):
 
     # ---------------------------------------------------------------- the driver
 
+    @handles(SnapshotChunk)
+    def on_snapshot_chunk(self, chunk: SnapshotChunk) -> None:
+        if not self._ended and chunk.transfer.term >= self.raft.term:
+            self._transfers.chunk(chunk)
+
+    @handles(SnapshotWanted)
+    def on_snapshot_wanted(self, answer: SnapshotWanted) -> None:
+        if not self._ended:
+            self._transfers.wanted(answer, self._now_ms())
+            self._work.set()
+
+    async def _receive_snapshots(self) -> None:
+        try:
+            await self._transfers.receive()
+        except StoreFolderError as error:
+            self._give_up(error)
+
+    def _snapshot_arrived(self, request: SnapshotRequest) -> None:
+        self.raft.advance_clock(self._now_ms())
+        if request.sender not in self.machine.cluster.removed:
+            self.raft.step(request)
+            self._work.set()
+
     async def _drive(self) -> None:
         while True:
             await self._work.wait()
+            if self._ended:
+                return
             self.raft.tick(self._now_ms())
             self._end_leases()
             while not (ready := self._take()).empty:
                 self._do(ready)
             self._follow_leader()
+            if self._transfers.pump(self._now_ms()):
+                self._work.set()
             self._send_outcomes()
             if self._leaving:
                 self._leave()
@@ -259,9 +287,10 @@ class Member(Actor[Membership]):
     def _send(self, messages: tuple[RaftMessage, ...]) -> None:
         packets: dict[int, list[RaftMessage]] = {}
         for message in messages:
-            if isinstance(message, SnapshotRequest) and isinstance(message.snapshot.data, MachineSnapshot):
-                packed = PackedSnapshot.pack(message.snapshot.data)
-                message = evolve(message, snapshot=evolve(message.snapshot, data=packed))
+            if isinstance(message, SnapshotRequest):
+                self._transfers.begin(message, self._now_ms())
+                self._work.set()
+                continue
             packets.setdefault(message.to, []).append(message)
         for member, batch in packets.items():
             peer = self.peers.get(member)
@@ -284,7 +313,7 @@ class Member(Actor[Membership]):
 
     def _arm_timer(self) -> None:
         """Wake the driver when the core is due. A timer that is early does no harm, a late one would."""
-        due_s = self.raft.deadline_ms / 1000.0
+        due_s = min(self.raft.deadline_ms, self._transfers.deadline_ms) / 1000.0
         lease_s = self.machine.timing.next_deadline_s()
         if lease_s is not None:
             due_s = min(due_s, lease_s)
@@ -324,7 +353,7 @@ class Member(Actor[Membership]):
     def _restore(self, snapshot: Snapshot) -> None:
         # Whoever watches goes on from the last revision that came (etcd#8411: watches went silent).
         self._feeds.close_all()
-        self.machine.restore(_unpacked(snapshot.data))
+        self.machine.restore(snapshot.data)
         self.raft.applied(snapshot.index)
         self._clients.restored()
         self.peers.learn(self.machine.cluster.all())
@@ -368,6 +397,7 @@ class Member(Actor[Membership]):
                 self._tell_news()
             return
         led = self._known_leader[1] == self.member
+        self._transfers.stop_sending()
         self._known_leader = known
         if self.raft.leadership is not None:
             self.machine.start_leading(self.world.monotonic())
@@ -397,12 +427,6 @@ class Member(Actor[Membership]):
         except MailboxFull:
             # It asks around when it hears nothing.
             log.warning("member %d: the router's mailbox is full", self.member)
-
-
-def _unpacked(data: Any) -> MachineSnapshot | None:
-    snapshot = data.unpack() if isinstance(data, PackedSnapshot) else data
-    assert snapshot is None or isinstance(snapshot, MachineSnapshot), type(snapshot)
-    return snapshot
 
 
 def _only_heartbeats(packet: Packet) -> bool:

@@ -31,8 +31,39 @@ class MemberLog(Protocol):
         """Make a snapshot of the own state durable, then forget the entries that it covers. Its entry is
         durable."""
 
+    def spool(self, index: int, term: int) -> "Spool":
+        """Where to put the bytes of a leader's snapshot as they come. `write` takes it over, and does not
+        write it once more, when the `Ready` with that snapshot is written."""
+
     async def close(self) -> None:
         """Let others open it."""
+
+
+class Spool(Protocol):
+    """A snapshot on its way in. Errors are as `MemberLog`'s."""
+
+    async def add(self, data: bytes) -> None:
+        """The next bytes."""
+
+    async def finish(self) -> None:
+        """All of it came, and was found to be whole."""
+
+    async def abandon(self) -> None:
+        """It will not be finished; nothing if it is."""
+
+
+@define
+class NoSpool:
+    """For logs in memory: what comes is put together there anyway."""
+
+    async def add(self, data: bytes) -> None:
+        """Not kept."""
+
+    async def finish(self) -> None:
+        """Nothing is to be done."""
+
+    async def abandon(self) -> None:
+        """Nothing is held."""
 
 
 @define
@@ -61,6 +92,9 @@ class VolatileLog:
 
     async def compact(self, snapshot: Snapshot) -> None:
         self.forget(snapshot)
+
+    def spool(self, index: int, term: int) -> Spool:
+        return NoSpool()
 
     async def close(self) -> None:
         """Nothing is held."""

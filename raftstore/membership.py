@@ -9,6 +9,7 @@ from understudy.mailbox import Message, Request, message
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.messages import Message as RaftMessage
 from understudy.raftstore.sessions import Answer
+from understudy.raftstore.snapshot_transfer import Transfer
 from understudy.raftstore.storage import Storage, StorageError, Watch, WatchOpened
 from understudy.raftstore.storage.cluster import ClusterMember
 
@@ -178,3 +179,23 @@ class StartMember(Request[Storage, None]):
 @frozen
 class LocateLeader(Request[Storage, int]):
     """Told to a group: which member leads, as far as the router knows; 0 for nobody."""
+
+
+@message("raft.snapshot-chunk")
+@frozen
+class SnapshotChunk(Message[Membership]):
+    """A piece of the leader's snapshot."""
+
+    transfer: Transfer
+    number: int
+    data: bytes
+    last: bool
+
+
+@message("raft.snapshot-wanted")
+@frozen
+class SnapshotWanted(Message[Membership]):
+    """The answer: every chunk before `number` came."""
+
+    transfer: Transfer
+    number: int

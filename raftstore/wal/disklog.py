@@ -40,7 +40,7 @@ from understudy.raftstore.wal.folder import (
 from understudy.raftstore.wal.frames import HeaderError, scan
 from understudy.raftstore.wal.replay import ADVICE, Replay
 from understudy.raftstore.wal.segments import LogOptions, Segments
-from understudy.raftstore.wal.snapshot_files import read_snapshot, write_snapshot
+from understudy.raftstore.wal.snapshot_files import SnapshotWriter, read_snapshot, write_snapshot
 from understudy.raftstore.wal.snapshot_format import encode_snapshot
 
 log = logging.getLogger("understudy.raftstore")
@@ -65,6 +65,8 @@ class DiskLog:
     """(index, term) of each that is kept, ascending."""
     _last: tuple[int, int] = (0, 0)
     """(index, term) of the log's end."""
+    _spooled: tuple[int, int] | None = None
+    """(index, term) of a leader's snapshot that is durable under its first name."""
     _hard_state: HardState = field(factory=HardState)
     """As it was written, but for the commit index, which may be ahead."""
 
@@ -118,6 +120,7 @@ class DiskLog:
         for name in listing.leftovers:
             await self.disk.remove(self._path(name))
         self._segments = Segments(self.disk, self.folder, self.owner, self.options)
+        self._spooled = None
         if listing.received:
             listing = await self._settle_received(listing)
         snapshot, replay = await self._read(listing)
@@ -243,7 +246,9 @@ class DiskLog:
         last, replaced = self._last, (0, 0)
         if received is not None:
             replaced = last = (received.index, received.term)
-            await write_snapshot(self.disk, self._received(replaced), self._chunks(received))
+            if replaced != self._spooled:
+                await write_snapshot(self.disk, self._received(replaced), self._chunks(received))
+            self._spooled = None
         if entries:
             last = (entries[-1].index, entries[-1].term)
         body = encode_batch(self._hard_state, entries, replaced)
@@ -275,6 +280,10 @@ class DiskLog:
         except DiskError as error:
             raise unusable(self.folder, error) from error
 
+    def spool(self, index: int, term: int) -> "DiskSpool":
+        """Raises `DiskUnusable` in its methods."""
+        return DiskSpool(self, (index, term))
+
     async def _keep(self, pair: tuple[int, int]) -> None:
         """There is a snapshot more: the two newest stay, and the log after the older of them."""
         self._snapshots = sorted({*self._snapshots, pair})
@@ -283,3 +292,31 @@ class DiskLog:
             await self.disk.remove(self._path(snapshot_name(index, term)))
             await self.disk.sync_folder(self.folder)
         await self._segments.forget(self._snapshots[0][0])
+
+
+@define
+class DiskSpool:
+    """A leader's snapshot on its way to the disk, in the stream's own bytes."""
+
+    log: DiskLog
+    pair: tuple[int, int]
+    _writer: SnapshotWriter = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._writer = SnapshotWriter(self.log.disk, self.log._received(self.pair))
+
+    async def add(self, data: bytes) -> None:
+        try:
+            await self._writer.add(data)
+        except DiskError as error:
+            raise unusable(self.log.folder, error) from error
+
+    async def finish(self) -> None:
+        try:
+            await self._writer.finish()
+        except DiskError as error:
+            raise unusable(self.log.folder, error) from error
+        self.log._spooled = self.pair
+
+    async def abandon(self) -> None:
+        await self._writer.abandon()
