@@ -154,6 +154,13 @@ class EtcdService:
             named = call.common_name if self.options.certificates_name_users and not token else ""
             if token or named:
                 request = AsUser(request, token, named)
+        answer = await self._ask(request)
+        if (self.status is None or not self.status.leader) and not isinstance(request, Status):
+            # There was a leader to answer, and nobody has looked since: the header names it.
+            await self.look()
+        return answer
+
+    async def _ask(self, request: Request[Storage, Any]) -> Any:
         try:
             return await self.store.ask(request, self.options.ask_seconds)
         except (AskTimeout, ActorFailed) as error:

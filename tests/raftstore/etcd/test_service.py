@@ -1,0 +1,319 @@
+"""The services on decoded messages, in virtual time and without a wire."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from attrs import define
+
+from understudy.actors import ActorSystem, Ref, SimWorld, World
+from understudy.raftstore.etcd.autocompaction import RevisionCompactor
+from understudy.raftstore.etcd.calls import ClientStream, LocalChannel
+from understudy.raftstore.etcd.grpc import Code, RpcError
+from understudy.raftstore.etcd.schema import METHODS, messages
+from understudy.raftstore.etcd.service import EtcdService, ServiceOptions
+from understudy.raftstore.group import raft_group
+from understudy.raftstore.membership import StopMember
+from understudy.raftstore.memory import memory_store
+from understudy.raftstore.storage import Storage
+
+KV = "/etcdserverpb.KV/"
+
+
+@define
+class Served:
+    world: World
+    store: Ref[Storage]
+    service: EtcdService
+    channel: LocalChannel
+
+    async def call(self, path: str, request: Any, **metadata: str) -> Any:
+        return await self.channel.unary(path, request, 30.0, metadata)
+
+    async def put(self, key: bytes, value: bytes = b"") -> int:
+        response = await self.call(f"{KV}Put", messages.PutRequest(key=key, value=value))
+        return int(response.header.revision)
+
+    async def watch(self, **create: Any) -> ClientStream:
+        stream = self.channel.stream("/etcdserverpb.Watch/Watch")
+        await self.create(stream, **create)
+        return stream
+
+    async def create(self, stream: ClientStream, **create: Any) -> None:
+        await stream.send(messages.WatchRequest(create_request=messages.WatchCreateRequest(**create)))
+
+
+@asynccontextmanager
+async def served(world: World, store: Any, options: ServiceOptions) -> AsyncIterator[Served]:
+    async with ActorSystem.open(world) as system:
+        ref: Ref[Storage] = system.spawn(store, "etcd")
+        service = EtcdService(world, ref, system.own_channel, options)
+        channel = LocalChannel(service, world)
+        async with world.nursery() as nursery:
+            nursery.start_soon(service.run)
+            nursery.start_soon(channel.run)
+            yield Served(world, ref, service, channel)
+            nursery.cancel()
+
+
+def play(
+    scenario: Callable[[Served], Awaitable[None]],
+    store: Any = None,
+    options: ServiceOptions | None = None,
+) -> None:
+    async def main(world: World) -> None:
+        async with served(world, store or memory_store(), options or ServiceOptions()) as s:
+            with world.deadline(3600.0 * 24):
+                await scenario(s)
+
+    SimWorld(1, turns_max=300_000).run(main)
+
+
+async def refusal(call: Awaitable[Any]) -> RpcError:
+    with pytest.raises(RpcError) as refused:
+        await call
+    return refused.value
+
+
+def test_every_method_is_served_or_says_that_it_is_not() -> None:
+    async def scenario(s: Served) -> None:
+        missing = []
+        for path, method in sorted(METHODS.items()):
+            if method.client_streaming:
+                continue
+            error = None
+            try:
+                await s.call(path, method.request())
+            except RpcError as refused:
+                error = refused
+            if error is not None and "is not implemented" in error.message:
+                assert error.code is Code.UNIMPLEMENTED
+                missing.append(path)
+        assert missing == ["/etcdserverpb.Maintenance/Snapshot", "/grpc.health.v1.Health/Watch"]
+
+    play(scenario, raft_group())
+
+
+def test_every_answer_says_who_answered_at_which_revision() -> None:
+    async def scenario(s: Served) -> None:
+        await s.put(b"a")
+        for path, request in (
+            (f"{KV}Range", messages.RangeRequest(key=b"a")),
+            ("/etcdserverpb.Lease/LeaseLeases", messages.LeaseLeasesRequest()),
+            ("/etcdserverpb.Lease/LeaseTimeToLive", messages.LeaseTimeToLiveRequest(ID=7)),
+            ("/etcdserverpb.Maintenance/Status", messages.StatusRequest()),
+            ("/etcdserverpb.Cluster/MemberList", messages.MemberListRequest()),
+        ):
+            header = (await s.call(path, request)).header
+            assert (header.cluster_id, header.revision) == (77, 2), path
+            assert header.member_id and header.raft_term, path
+
+    play(scenario, raft_group(), ServiceOptions(cluster_id=77))
+
+
+@pytest.mark.parametrize(
+    ("path", "request_", "code", "text"),
+    [
+        ("Range", messages.RangeRequest(), 3, "key is not provided"),
+        (
+            "Range",
+            messages.RangeRequest(key=b"a", revision=99),
+            11,
+            "mvcc: required revision is a future revision",
+        ),
+        ("Range", messages.RangeRequest(key=b"a", sort_order=9), 3, "invalid sort option"),
+        ("Put", messages.PutRequest(key=b"a", lease=9), 5, "requested lease not found"),
+        ("Put", messages.PutRequest(key=b"n", ignore_value=True), 3, "key not found"),
+        ("Put", messages.PutRequest(key=b"n", value=b"v", ignore_value=True), 3, "value is provided"),
+        ("Put", messages.PutRequest(key=b"n", lease=1, ignore_lease=True), 3, "lease is provided"),
+        ("Put", messages.PutRequest(key=b"k", value=b"x" * 1_600_000), 3, "request is too large"),
+        (
+            "Compact",
+            messages.CompactionRequest(revision=50),
+            11,
+            "mvcc: required revision is a future revision",
+        ),
+        ("Txn", messages.TxnRequest(success=[messages.RequestOp()]), 3, "key not found"),
+        (
+            "Txn",
+            messages.TxnRequest(success=[messages.RequestOp(request_put=messages.PutRequest(key=b"k"))] * 2),
+            3,
+            "duplicate key given in txn request",
+        ),
+        (
+            "Txn",
+            messages.TxnRequest(compare=[messages.Compare(key=b"k")] * 200),
+            3,
+            "too many operations in txn request",
+        ),
+    ],
+)
+def test_refusals_have_etcds_codes_and_texts(path: str, request_: Any, code: int, text: str) -> None:
+    async def scenario(s: Served) -> None:
+        error = await refusal(s.call(f"{KV}{path}", request_))
+        assert (int(error.code), error.message) == (code, f"etcdserver: {text}")
+
+    play(scenario)
+
+
+def test_a_watch_is_created_before_its_events_and_silent_after_it_is_canceled() -> None:
+    async def scenario(s: Served) -> None:
+        await s.put(b"k", b"1")
+        stream = await s.watch(key=b"k", start_revision=2, watch_id=5)
+        created = await stream.receive()
+        assert (created.created, created.watch_id, len(created.events)) == (True, 5, 0)
+        first = await stream.receive()
+        assert [event.kv.value for event in first.events] == [b"1"]
+        await s.put(b"k", b"2")
+        assert (await stream.receive()).events[0].kv.mod_revision == 3
+        cancel = messages.WatchCancelRequest(watch_id=5)
+        await stream.send(messages.WatchRequest(cancel_request=cancel))
+        canceled = await stream.receive()
+        assert (canceled.canceled, canceled.watch_id) == (True, 5)
+        await s.put(b"k", b"3")
+        await s.create(stream, key=b"k")
+        assert (await stream.receive()).created
+        await s.put(b"k", b"4")
+        assert (await stream.receive()).events[0].kv.value == b"4"
+        stream.cancel()
+
+    play(scenario)
+
+
+def test_watches_that_cannot_be_are_refused_and_the_stream_goes_on() -> None:
+    async def scenario(s: Served) -> None:
+        stream = await s.watch(key=b"b", range_end=b"a")
+        refused = await stream.receive()
+        assert (refused.created, refused.canceled, refused.watch_id) == (True, True, -1)
+        assert refused.cancel_reason == "mvcc: watcher range is empty"
+        await s.create(stream, key=b"k", watch_id=3)
+        assert (await stream.receive()).watch_id == 3
+        await s.create(stream, key=b"k", watch_id=3)
+        assert (
+            await stream.receive()
+        ).cancel_reason == "mvcc: duplicate watch ID provided on the WatchStream"
+        await s.create(stream, key=b"k")
+        assert (await stream.receive()).watch_id == 0
+        stream.cancel()
+
+    play(scenario)
+
+
+def test_a_watch_of_what_is_compacted_says_from_where_it_can_begin() -> None:
+    async def scenario(s: Served) -> None:
+        for _ in range(4):
+            await s.put(b"k")
+        await s.call(f"{KV}Compact", messages.CompactionRequest(revision=4))
+        stream = await s.watch(key=b"k", start_revision=2)
+        assert (await stream.receive()).created
+        canceled = await stream.receive()
+        assert (canceled.canceled, canceled.compact_revision) == (True, 4)
+        stream.cancel()
+
+    play(scenario)
+
+
+def test_progress_comes_behind_every_event_of_the_stream() -> None:
+    async def scenario(s: Served) -> None:
+        stream = await s.watch(key=b"a", start_revision=2)
+        await s.create(stream, key=b"b", start_revision=2)
+        revision = 0
+        for number in range(60):
+            revision = await s.put(b"a" if number % 2 else b"b")
+        await stream.send(messages.WatchRequest(progress_request=messages.WatchProgressRequest()))
+        seen = []
+        while True:
+            response = await stream.receive()
+            seen += [event.kv.mod_revision for event in response.events]
+            if response.watch_id == -1:
+                break
+        assert response.header.revision >= revision
+        assert sorted(seen) == list(range(2, revision + 1))
+        stream.cancel()
+
+    play(scenario)
+    play(scenario, raft_group())
+
+
+def test_a_quiet_watch_is_told_how_far_it_is_where_it_asked_for_it() -> None:
+    async def scenario(s: Served) -> None:
+        stream = await s.watch(key=b"quiet", progress_notify=True)
+        await s.create(stream, key=b"silent")
+        assert (await stream.receive()).created and (await stream.receive()).created
+        revision = await s.put(b"other")
+        before = s.world.monotonic()
+        told = await stream.receive()
+        assert (told.watch_id, told.header.revision, len(told.events)) == (0, revision, 0)
+        assert 590 < s.world.monotonic() - before < 1300
+        stream.cancel()
+
+    play(scenario)
+
+
+def test_a_large_answer_is_split_where_the_client_allows_it() -> None:
+    async def scenario(s: Served) -> None:
+        operations = [
+            messages.RequestOp(request_put=messages.PutRequest(key=b"k%d" % number, value=b"x" * 400_000))
+            for number in range(3)
+        ]
+        whole = await s.watch(key=b"k", range_end=b"l")
+        split = await s.watch(key=b"k", range_end=b"l", fragment=True)
+        assert (await whole.receive()).created and (await split.receive()).created
+        await s.call(f"{KV}Txn", messages.TxnRequest(success=operations))
+        assert len((await whole.receive()).events) == 3
+        parts = [await split.receive() for _ in range(2)]
+        assert [(len(part.events), part.fragment) for part in parts] == [(2, True), (1, False)]
+        whole.cancel()
+        split.cancel()
+
+    play(scenario, options=ServiceOptions(max_request_bytes=400_000))
+
+
+def test_a_lease_that_is_over_ends_no_stream_of_keep_alives() -> None:
+    async def scenario(s: Served) -> None:
+        grant = messages.LeaseGrantRequest(TTL=30)
+        lease = (await s.call("/etcdserverpb.Lease/LeaseGrant", grant)).ID
+        stream = s.channel.stream("/etcdserverpb.Lease/LeaseKeepAlive")
+        for number, left in ((lease, 30), (12345, 0), (lease, 30)):
+            await stream.send(messages.LeaseKeepAliveRequest(ID=number))
+            response = await stream.receive()
+            assert (number, left) == (response.ID, response.TTL)
+        stream.cancel()
+
+    play(scenario)
+
+
+def test_without_a_leader_streams_that_ask_for_one_end() -> None:
+    async def scenario(s: Served) -> None:
+        await s.put(b"k")
+        led = s.channel.stream("/etcdserverpb.Watch/Watch", {"hasleader": "true"})
+        await s.create(led, key=b"k")
+        assert (await led.receive()).created
+        for member in (1, 2):
+            await s.store.ask(StopMember(member))
+        error = await refusal(led.receive())
+        assert (error.code, error.message) == (Code.UNAVAILABLE, "etcdserver: no leader")
+        error = await refusal(s.call(f"{KV}Range", messages.RangeRequest(key=b"k"), hasleader="true"))
+        assert error.message == "etcdserver: no leader"
+        health = await s.call("/grpc.health.v1.Health/Check", messages.HealthCheckRequest())
+        assert health.status == 2
+        read = await s.call(f"{KV}Range", messages.RangeRequest(key=b"k", serializable=True))
+        assert read.count == 1
+
+    play(scenario, raft_group())
+
+
+def test_the_past_is_forgotten_regularly() -> None:
+    async def scenario(s: Served) -> None:
+        async with s.world.nursery() as nursery:
+            nursery.start_soon(s.service.compact_regularly, RevisionCompactor(10))
+            for _ in range(30):
+                await s.put(b"k")
+            await s.world.sleep(400.0)
+            error = await refusal(s.call(f"{KV}Range", messages.RangeRequest(key=b"k", revision=20)))
+            assert error.message.endswith("has been compacted")
+            await s.call(f"{KV}Range", messages.RangeRequest(key=b"k", revision=21))
+            nursery.cancel()
+
+    play(scenario)
