@@ -262,6 +262,7 @@ class Context(Generic[P]):
         Raises:
             LimitReached: 10,000 of them go on already.
         """
+        self._incarnation.check_tasks()
         return self._incarnation.start_task(function, arguments, name)
 
     def set_timer(

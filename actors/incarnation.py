@@ -36,7 +36,7 @@ STOP_HOOK_SECONDS = 2.0
 """How long an incarnation's stop hook, and the clean-up of its tasks, may each take until abandoned."""
 
 TASKS_MAX = 10_000
-"""Tasks of one incarnation that go on at a time, concurrent handlers included."""
+"""An incarnation that has so many tasks, concurrent handlers included, cannot start another one by itself."""
 TIMERS_MAX = 10_000
 """Timers of one incarnation that are armed at a time."""
 
@@ -97,6 +97,11 @@ class Incarnation:
 
     # -- what it starts
 
+    def check_tasks(self) -> None:
+        """Raise LimitReached when `TASKS_MAX` go on already; concurrent handlers have limits of their own."""
+        if len(self.tasks) >= TASKS_MAX:
+            raise LimitReached(self.cell.path, "tasks", TASKS_MAX)
+
     def start_task(
         self,
         function: Callable[..., Awaitable[Any]],
@@ -109,12 +114,7 @@ class Incarnation:
 
         `on_unstarted` is called when it is cancelled before its first step. `work` is what it does, in the
         graph of who waits for whom.
-
-        Raises:
-            LimitReached: `TASKS_MAX` go on already.
         """
-        if len(self.tasks) >= TASKS_MAX:
-            raise LimitReached(self.cell.path, "tasks", TASKS_MAX)
         number = self._last_task = self._last_task + 1
         title = name or f"{self.cell.path} {getattr(function, '__name__', 'task')}"
         scope = self.tasks[number] = trio.CancelScope()
