@@ -15,6 +15,7 @@ from understudy.raftstore.messages import (
     AppendReply,
     AppendRequest,
     Entry,
+    EntryKind,
     HardState,
     Heartbeat,
     HeartbeatReply,
@@ -31,11 +32,11 @@ from understudy.raftstore.messages import (
 from understudy.raftstore.options import RaftOptions
 from understudy.raftstore.progress import Progress, ProgressState
 from understudy.raftstore.readindex import PendingRead, ReadState
-from understudy.raftstore.ready import PersistentState, Role
+from understudy.raftstore.ready import NotLeading, PersistentState, Role
 
 
 class Replicator:
-    """A member's state; the leader's sending and counting. `Raft` adds elections and the way in."""
+    """A member's state; the leader's sending and counting. `Elector` adds elections, `Raft` the way in."""
 
     def __init__(
         self,
@@ -74,6 +75,20 @@ class Replicator:
         self._pending_snapshot: Snapshot | None = None
         self._reads: list[ReadState] = []
         self._lost_reads: list[ReadToken] = []
+
+    # ------------------------------------------------------------------ a leader's log
+
+    def _leading(self) -> Leadership:
+        if self.leadership is None:
+            raise NotLeading(self.leader)
+        return self.leadership
+
+    def _append(self, kind: EntryKind, data: object, size_bytes: int) -> int:
+        leadership = self._leading()
+        index = self.log.last_index + 1
+        self.log.append(Entry(index, self.term, kind, data, size_bytes))
+        leadership.uncommitted_bytes += size_bytes
+        return index
 
     # ------------------------------------------------------------------ a leader's answers
 
