@@ -212,9 +212,10 @@ class Pair:
 
 
 async def until(world: World, condition: Callable[[], bool]) -> None:
-    """Return once a condition holds, looking again and again."""
-    while not condition():
-        await world.sleep(0.002)
+    """Return once a condition holds, looking again and again; for at most a minute."""
+    with world.deadline(60.0):
+        while not condition():
+            await world.sleep(0.002)
 
 
 QUICK = Limits(silence_seconds_max=1.0, handshake_seconds_max=1.0, backoff_max_seconds=0.2)
