@@ -194,20 +194,6 @@ class Group(ServingAside, Actor[Storage]):
     def on_locate_leader(self, request: LocateLeader) -> int:
         return self.router.leader
 
-    # ---------------------------------------------------------------- what watches go by
-
-    @property
-    def leader(self) -> int:
-        """The member of this host to watch at, 0 for nobody: the leader, if it is here."""
-        leader, running = self.router.leader, self.router.running()
-        if leader in running or not leader:
-            return leader
-        return running[0] if running and leader not in self.router.members else 0
-
-    @property
-    def _members(self) -> dict[int, Ref[Membership]]:
-        return {member: local.ref for member, local in self.router.members.items()}
-
     # ---------------------------------------------------------------- watches
 
     @handles(OpenWatch, concurrent=True)
@@ -231,13 +217,13 @@ class Group(ServingAside, Actor[Storage]):
         return opened
 
     async def _open(self, watch: Watch, label: str) -> tuple[ChannelReader[Any], WatchOpened]:
-        """Have the leader, as soon as there is one, serve a watch."""
+        """Have a member serve a watch, as soon as one knows a leader."""
         while True:
-            leader = self.leader
-            if leader:
+            member = self.router.watch_at()
+            if member is not None:
                 writer, reader = self.context.channel(label)
                 try:
-                    return reader, await self._members[leader].ask(ServeWatch(watch, writer))
+                    return reader, await member.ask(ServeWatch(watch, writer))
                 except BaseException as error:
                     reader.cancel()
                     if not isinstance(error, Exception) or _verdict(error) is Verdict.END:

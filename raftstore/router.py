@@ -145,6 +145,14 @@ class Router:
     def running(self) -> list[int]:
         return [member for member, local in self.members.items() if local.running]
 
+    def watch_at(self) -> Ref[Membership] | None:
+        """The member of this host to watch at: the leader, if it is here, else any while somebody leads."""
+        running = self.running()
+        if self.leader in running:
+            return self.members[self.leader].ref
+        elsewhere = self.leader and self.leader not in self.members
+        return self.members[running[0]].ref if elsewhere and running else None
+
     def _hopeless(self) -> bool:
         """Whether it is certain that there is no majority: all voters are here, and too few run."""
         voters = self.configuration.all_voters
