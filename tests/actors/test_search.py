@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -276,12 +277,17 @@ def test_state_that_outlives_a_run_is_told() -> None:
         search(scenario, Random(), runs_max=10)
 
 
+whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+
+
 def test_a_run_leaves_nothing_behind_for_the_next() -> None:
     """Failing, deadlocked and abandoned runs in between change nothing in a run of the same plan."""
 
     async def scenario(system: ActorSystem) -> str:
         account = system.spawn(Account, "account")
         world = system.world
+        assert whose.get() == "nobody's"
+        whose.set(f"run {world.seed}")
         kind = world.seed % 4
         if kind == 1:
             raise ValueError("fails")
