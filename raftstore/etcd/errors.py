@@ -104,7 +104,6 @@ EMPTY_KEY: Final = _TEXTS["EmptyKey"]
 LEASE_NOT_FOUND: Final = _TEXTS["LeaseNotFound"]
 INVALID_DOWNGRADE: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid downgrade target version")
 NO_DOWNGRADE: Final = (Code.FAILED_PRECONDITION, "etcdserver: no inflight downgrade job")
-PERMISSION_DENIED: Final = _AUTH["permission denied"]
 INVALID_AUTH_MANAGEMENT: Final = _AUTH["invalid auth management"]
 NOT_LEADER: Final = _TEXTS["NotLeader"]
 BAD_TRANSFEREE: Final = _MEMBERSHIP["bad leader transferee"]
@@ -113,7 +112,9 @@ INVALID_SORT: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid sort option")
 
 
 _BACK: Final = {status: name for name, status in _TEXTS.items()}
-_AUTH_BACK: Final = {status: problem for problem, status in _AUTH.items()}
+_AUTH_BACK: Final = {status[1]: problem for problem, status in _AUTH.items()}
+# etcd 3.4 lets this one out as it is.
+_AUTH_BACK["auth: permission denied"] = "permission denied"
 
 
 def rpc_error(refusal: Refusal) -> RpcError:
@@ -137,7 +138,8 @@ def rpc_error(refusal: Refusal) -> RpcError:
 def refusal_of(error: RpcError, request: Any) -> storage.StorageError:
     """What the store refuses when etcd answers so; the request tells the values that the text leaves out."""
     status = (error.code, error.message)
-    problem = _AUTH_BACK.get(status)
+    # A watch that is refused tells it with the code inside the text.
+    problem = _AUTH_BACK.get(error.message.partition(" desc = ")[2] or error.message)
     if problem is not None:
         return storage.AuthError(problem)
     match _BACK.get(status):

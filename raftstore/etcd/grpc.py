@@ -40,6 +40,11 @@ class Code(IntEnum):
     DATA_LOSS = 15
     UNAUTHENTICATED = 16
 
+    @property
+    def go_name(self) -> str:
+        """As Go's errors write it: `PermissionDenied`."""
+        return self.name if self is Code.OK else self.name.title().replace("_", "")
+
 
 class RpcError(Exception):
     """A call that ended with another status than OK."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from attrs import define, evolve, frozen
 
-from understudy.actors import Actor, ChannelWriter, handles
+from understudy.actors import Actor, ChannelWriter
 from understudy.mailbox import ChannelClosed
 from understudy.raftstore.serving import serving
 from understudy.raftstore.storage import (
@@ -21,7 +21,9 @@ from understudy.raftstore.storage import (
     REQUESTS,
     AsUser,
     Compacted,
+    EmptyKey,
     FutureRevision,
+    InvalidRequest,
     LeaseKeepAlive,
     LeaseKeepAliveReply,
     LeaseNotFound,
@@ -39,7 +41,7 @@ from understudy.raftstore.storage import (
 )
 
 from .calls import Channel, ClientStream
-from .errors import COMPACTED, EMPTY_KEY, FUTURE_REVISION, refusal_of
+from .errors import COMPACTED, FUTURE_REVISION, refusal_of
 from .grpc import Code, RpcError
 from .routes import ROUTES
 from .schema import messages
@@ -71,6 +73,7 @@ class RemoteWatch:
     """With the revision from which it still has to see."""
     to: ChannelWriter[WatchBatch]
     stream: ClientStream
+    metadata: Mapping[str, str]
 
 
 class RemoteStore(Actor[Storage]):
@@ -90,11 +93,14 @@ class RemoteStore(Actor[Storage]):
         """Have a request answered. Raises a `StorageError`."""
         metadata: dict[str, str] = {}
         if isinstance(request, AsUser):
-            if request.token:
-                metadata["token"] = request.token
+            if request.user and not request.token:
+                raise InvalidRequest("a server sees certificates for itself: only a token can be passed on")
+            metadata["token"] = request.token
             request = request.request
         try:
             match request:
+                case OpenWatch():
+                    return await self._open_watch(request, metadata)
                 case LeaseKeepAlive():
                     return await self._keep_alive(request, metadata)
                 case RequestProgress():
@@ -155,39 +161,37 @@ class RemoteStore(Actor[Storage]):
 
     # ---------------------------------------------------------------- watches
 
-    @handles(OpenWatch, concurrent=True)
-    async def on_open_watch(self, request: OpenWatch) -> WatchOpened:
+    on_open_watch = serving(OpenWatch, concurrent=True)
+
+    async def _open_watch(self, request: OpenWatch, metadata: Mapping[str, str]) -> WatchOpened:
         if not request.watch.key:
             # The protocol would take it for all keys.
-            raise refusal_of(RpcError(*EMPTY_KEY), request)
-        try:
-            with self.world.limit(self.options.request_seconds):
-                watch = request.watch
-                if watch.start_revision:
-                    await self._check_past(watch)
-                stream, revision = await self._begin(watch)
-                break_at = watch.start_revision or revision + 1
-                going = RemoteWatch(evolve(watch, start_revision=break_at), request.to, stream)
-                self._watches[going] = None
-                self.context.adopt(request.to)
-                cancel = self.context.start_soon(self._follow, going)
-                request.to.on_end(cancel)
-                return WatchOpened(revision)
-        except RpcError as error:
-            raise await self._refusal(error, request) from error
+            raise EmptyKey()
+        with self.world.limit(self.options.request_seconds):
+            watch = request.watch
+            if watch.start_revision:
+                await self._check_past(watch, metadata)
+            stream, revision = await self._begin(watch, metadata)
+            start_revision = watch.start_revision or revision + 1
+            going = RemoteWatch(evolve(watch, start_revision=start_revision), request.to, stream, metadata)
+            self._watches[going] = None
+            self.context.adopt(request.to)
+            cancel = self.context.start_soon(self._follow, going)
+            request.to.on_end(cancel)
+            return WatchOpened(revision)
         raise Unavailable(f"no watch within {self.options.request_seconds:g} s")
 
-    async def _check_past(self, watch: Watch) -> None:
+    async def _check_past(self, watch: Watch, metadata: Mapping[str, str]) -> None:
         """Refuse a watch of what is compacted at once: the server would begin it and then cancel it."""
         try:
-            await self._call(Range(b"\0", revision=watch.start_revision, count_only=True), {})
+            await self._call(Range(watch.key, revision=watch.start_revision, count_only=True), metadata)
         except RpcError as error:
             if (error.code, error.message) != FUTURE_REVISION:
                 raise
 
-    async def _begin(self, watch: Watch) -> tuple[ClientStream, int]:
+    async def _begin(self, watch: Watch, metadata: Mapping[str, str]) -> tuple[ClientStream, int]:
         """Begin a watch at the server; returns its stream and where the store stood. Raises RpcError."""
-        stream = await self._stream(WATCH, {"hasleader": "true"})
+        stream = await self._stream(WATCH, {"hasleader": "true", **metadata})
         try:
             create = messages.WatchCreateRequest(
                 key=watch.key,
@@ -219,7 +223,7 @@ class RemoteStore(Actor[Storage]):
                 except RpcError as error:
                     log.info("a watch broke and is begun again: %s", error)
                 going.stream.cancel()
-                going.stream = await self._begin_again(going.watch)
+                going.stream = await self._begin_again(going)
         except ChannelClosed:
             pass  # Its reader has seen enough.
         except StorageError as refusal:
@@ -228,11 +232,11 @@ class RemoteStore(Actor[Storage]):
             going.stream.cancel()
             del self._watches[going]
 
-    async def _begin_again(self, watch: Watch) -> ClientStream:
+    async def _begin_again(self, going: RemoteWatch) -> ClientStream:
         while True:
             await self.world.sleep(self.options.retry_seconds, "watch of a remote store")
             try:
-                stream, _ = await self._begin(watch)
+                stream, _ = await self._begin(going.watch, going.metadata)
                 return stream
             except RpcError as error:
                 log.info("a watch cannot begin again yet: %s", error)

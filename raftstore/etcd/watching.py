@@ -15,6 +15,7 @@ from attrs import define, field
 from understudy.actors import ActorStopped, ChannelReader, EndOfChannel, Nursery, Signal
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
+    AuthError,
     Compacted,
     OpenWatch,
     RequestProgress,
@@ -24,7 +25,7 @@ from understudy.raftstore.storage import (
 )
 
 from .calls import Call
-from .errors import PERMISSION_DENIED, STOPPED, rpc_error
+from .errors import STOPPED, rpc_error
 from .grpc import RpcError
 from .schema import messages
 from .translation import event_to
@@ -135,13 +136,13 @@ class WatchStream:
         except RpcError as error:
             reader.cancel()
             gone = error.__cause__
-            if (error.code, error.message) == PERMISSION_DENIED:
+            if isinstance(gone, AuthError):
                 await self._send(
                     await self._revision(),
-                    watch_id=request.watch_id,
+                    watch_id=ALL_WATCHES,
                     created=True,
                     canceled=True,
-                    cancel_reason=f"rpc error: code = PermissionDenied desc = {error.message}",
+                    cancel_reason=f"rpc error: code = {error.code.go_name} desc = {error.message}",
                 )
                 return
             if not isinstance(gone, Compacted):

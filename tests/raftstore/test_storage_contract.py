@@ -368,11 +368,40 @@ def test_status_and_hash(play: Play) -> None:
     async def scenario(b: Bench) -> None:
         await b.store.ask(Put(b"k", b"v"))
         status = await b.store.ask(Status())
-        assert status.leader and tuple(map(int, status.version.split("."))) >= (3, 5, 13)
+        assert status.leader
         one = await b.store.ask(HashKV())
         await b.store.ask(Put(b"k", b"w"))
         assert (await b.store.ask(HashKV(revision=2))).hash == one.hash
         assert (await b.store.ask(HashKV())).hash != one.hash
+
+    play(scenario)
+
+
+def test_a_password_that_bcrypt_would_cut_is_refused(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.store.ask(UserAdd("eve", "x" * 72))
+        with pytest.raises(AuthError, match="password too long"):
+            await b.store.ask(UserAdd("adam", "x" * 73))
+
+    play(scenario)
+
+
+def test_its_version_is_one_that_an_api_server_trusts(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        version = (await b.store.ask(Status())).version
+        assert tuple(map(int, version.split("."))) >= (3, 5, 13)
+
+    play(scenario)
+
+
+def test_whoever_a_front_has_seen_the_certificate_of_needs_no_token(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.store.ask(UserAdd("root", "secret"))
+        await b.store.ask(UserGrantRole("root", "root"))
+        await b.store.ask(AuthEnable())
+        assert (await b.store.ask(AsUser(Put(b"k", b"v"), user="root"))).revision == 2
+        with pytest.raises(AuthError, match="permission denied"):
+            await b.store.ask(AsUser(Put(b"k", b"v"), user="nobody"))
 
     play(scenario)
 
@@ -419,8 +448,7 @@ def test_users_may_do_what_their_roles_say(play: Play) -> None:
             await ask(AsUser(Range(b"/a/1"), "nonsense"))
         assert (await ask(AsUser(UserGet("ada"), ada))).roles == ("reader",)
         assert (await ask(AsUser(UserList(), root))).users == ("ada", "root")
-        # Whoever a wire front has seen the certificate of needs no token.
-        assert (await ask(AsUser(Put(b"/b", b"y"), user="root"))).revision == 3
+        assert (await ask(AsUser(Put(b"/b", b"y"), root))).revision == 3
         await ask(AsUser(RoleGrantPermission("reader", Permission("readwrite", b"/b")), root))
         assert (await ask(AsUser(Put(b"/b", b"z"), ada))).revision == 4
         await ask(AsUser(UserChangePassword("ada", "new"), root))
@@ -429,8 +457,6 @@ def test_users_may_do_what_their_roles_say(play: Play) -> None:
         with pytest.raises(AuthError, match="authentication failed"):
             await ask(Authenticate("ada", "pass"))
         assert (await ask(Authenticate("ada", "new"))).token not in (ada, root)
-        with pytest.raises(AuthError, match="password too long"):
-            await ask(AsUser(UserAdd("eve", "x" * 73), root))
         await ask(AsUser(AuthDisable(), root))
         assert (await ask(AuthStatus())).enabled is False
         assert (await ask(Range(b"/b"))).kvs[0].value == b"z"
