@@ -18,7 +18,6 @@ from understudy.actors import (
     Actor,
     ChannelReader,
     ChannelWriter,
-    Ref,
     Supervised,
     Terminated,
     handles,
