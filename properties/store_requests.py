@@ -41,7 +41,7 @@ LEASES = (1, 2, 3)
 KEYS = st.sampled_from([b"a", b"aa", b"ab", b"b", b"b\xff", b"c"])
 ENDS = st.sampled_from([b"", b"", b"b", b"ab", b"d", b"\0", ALL_KEYS_END])
 VALUES = st.binary(max_size=2)
-LEASE_IDS = st.sampled_from([0, 0, 0, *LEASES, 4])
+LEASE_IDS = st.sampled_from([0] * 12 + [*LEASES, 4])
 BOOLS = st.sampled_from([False, False, False, True])
 BACK = st.sampled_from([None, None, None, 0, 1, 2, 3, 5, 8, -1])
 """How far back a revision lies; -1 is the coming one, None no revision at all."""
@@ -51,10 +51,16 @@ NUMBERS = st.integers(0, 4)
 """To compare versions and leases with; revisions are placed as distances."""
 
 
+def _weighted(*choices: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    """One of several strategies, each so often. (`one_of` takes the same one twice for once.)"""
+    several = [strategy for weight, strategy in choices for _ in range(weight)]
+    return st.sampled_from(several).flatmap(lambda strategy: strategy)
+
+
 def _puts() -> st.SearchStrategy[Put]:
     plain = st.builds(Put, KEYS, VALUES, LEASE_IDS, BOOLS)
     keeping = st.builds(Put, KEYS, st.just(b""), st.just(0), BOOLS, st.booleans(), st.booleans())
-    return plain | plain | keeping
+    return _weighted((5, plain), (1, keeping))
 
 
 def _ranges() -> st.SearchStrategy[Range]:
@@ -109,11 +115,20 @@ def _txns(operations: st.SearchStrategy[Any]) -> st.SearchStrategy[Txn]:
 OPERATIONS = PUTS | RANGES | DELETES
 TXNS = _txns(OPERATIONS)
 NESTED_TXNS = _txns(OPERATIONS | TXNS)
-COMPACTIONS = st.builds(Compact, st.sampled_from([0, 1, 3, 6, 10, -1]).map(_distance), st.booleans())
+COMPACTIONS = st.builds(Compact, st.sampled_from([0, 0, 1, 2, 3, 6, -1]).map(_distance), st.booleans())
 GRANTS = st.builds(LeaseGrant, st.sampled_from([600, 3600]), st.sampled_from(LEASES))
 REVOCATIONS = st.builds(LeaseRevoke, st.sampled_from([*LEASES, 4]))
 
-REQUESTS = st.one_of(PUTS, PUTS, RANGES, RANGES, DELETES, TXNS, NESTED_TXNS, COMPACTIONS, GRANTS, REVOCATIONS)
+REQUESTS = _weighted(
+    (6, PUTS),
+    (2, RANGES),
+    (1, DELETES),
+    (2, TXNS),
+    (1, NESTED_TXNS),
+    (2, COMPACTIONS),
+    (1, GRANTS),
+    (1, REVOCATIONS),
+)
 """Everything about keys and leases."""
 
 NAMES = st.sampled_from(["root", "ada", "bob", ""])

@@ -154,7 +154,7 @@ def check_same(store: MvccStore, twin: Twin) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(REQUESTS, max_size=30))
+@given(st.lists(REQUESTS, min_size=10, max_size=40))
 def test_the_store_is_its_twin(requests: list[Any]) -> None:
     store, twin = MvccStore(), Twin()
     for drawn in requests:
@@ -177,7 +177,7 @@ def test_the_store_is_its_twin(requests: list[Any]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(REQUESTS, max_size=20), st.lists(REQUESTS, max_size=10))
+@given(st.lists(REQUESTS, min_size=8, max_size=25), st.lists(REQUESTS, max_size=10))
 def test_a_snapshot_is_the_store(before: list[Any], after: list[Any]) -> None:
     store = MvccStore()
 
@@ -271,7 +271,7 @@ def test_watches_see_everything_once_in_order_and_whole(
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(REQUESTS | AUTH_REQUESTS, max_size=40),
+    st.lists(REQUESTS | AUTH_REQUESTS, min_size=10, max_size=40),
     st.lists(REQUESTS, max_size=20),
     st.integers(0, 40),
     st.integers(1, 400),
@@ -356,6 +356,9 @@ def test_a_large_compaction_is_done_bit_by_bit_and_reads_as_if_it_were_done() ->
         assert store.range(read) == twin.range(read)
     with pytest.raises(Compacted):
         store.range(Range(b"1", revision=floor - 1))
+    for mine, theirs in zip(store.changes_since(floor), twin.changes_since(floor), strict=True):
+        for pair, other in zip(pairs_of(mine), pairs_of(theirs), strict=True):
+            assert store.event(pair, prev_kv=True) == twin.event(other, prev_kv=True)
     writes = 0
     while store.keys.size_bytes != twin.keys.size_bytes:
         writes += 1
