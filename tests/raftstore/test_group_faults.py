@@ -8,13 +8,20 @@ from attrs import define, field
 from understudy.actors import ActorSystem, Deviations, Ref, Shuffled, SimWorld
 from understudy.raftstore.group import raft_group
 from understudy.raftstore.membership import LocateLeader, StartMember, StopMember
-from understudy.raftstore.options import GroupOptions, MemberOptions
+from understudy.raftstore.options import GroupOptions, MemberOptions, StoreOptions
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
+    AsUser,
+    AuthEnable,
+    Authenticate,
+    AuthError,
     Compact,
     Compare,
     HashKV,
     LeaseGrant,
+    LeaseKeepAlive,
+    LeaseList,
+    LeaseTimeToLive,
     OpenWatch,
     Put,
     Range,
@@ -22,6 +29,8 @@ from understudy.raftstore.storage import (
     Storage,
     Txn,
     Unavailable,
+    UserAdd,
+    UserGrantRole,
     Watch,
 )
 
@@ -209,6 +218,46 @@ def test_a_lease_outlives_its_leader_and_ends_all_the_same() -> None:
         assert (await b.store.ask(Range(b"k"))).count == 0
 
     simulate(scenario)
+
+
+def test_a_lease_has_no_more_than_its_checkpoint_left_at_the_next_leader() -> None:
+    options = GroupOptions(member=MemberOptions(store=StoreOptions(checkpoint_interval_s=10.0)))
+
+    async def scenario(b: Bench) -> None:
+        lease = (await b.store.ask(LeaseGrant(ttl_s=60))).id
+        kept = (await b.store.ask(LeaseGrant(ttl_s=60))).id
+        await b.world.sleep(45.0)
+        assert (await b.store.ask(LeaseKeepAlive(kept))).ttl_s == 60
+        await b.store.ask(StopMember(await b.leader()))
+        assert (await b.store.ask(LeaseTimeToLive(lease))).ttl_s <= 20
+        assert (await b.store.ask(LeaseTimeToLive(kept))).ttl_s >= 50
+        await b.world.sleep(21.0)
+        assert (await b.store.ask(LeaseList())).ids == (kept,)
+        await b.world.sleep(60.0)
+        assert (await b.store.ask(LeaseList())).ids == ()
+
+    simulate(scenario, options=options)
+
+
+def test_users_and_tokens_are_known_to_the_next_leader_and_tokens_end() -> None:
+    options = GroupOptions(member=MemberOptions(store=StoreOptions(bcrypt_cost=4, token_ttl_s=30.0)))
+
+    async def main(world: SimWorld) -> None:
+        async with ActorSystem.open(world) as system:
+            store: Ref[Storage] = system.spawn(raft_group(options, HOSTS), "etcd")
+            for request in (UserAdd("root", "r"), UserGrantRole("root", "root"), AuthEnable()):
+                await store.ask(request)
+            token = (await store.ask(Authenticate("root", "r"))).token
+            await store.ask(StopMember(await Bench(world, system, store).leader()))
+            assert (await store.ask(AsUser(Put(b"k", b""), token))).revision == 2
+            for _ in range(4):
+                await world.sleep(20.0)
+                await store.ask(AsUser(Range(b"k"), token))
+            await world.sleep(35.0)
+            with pytest.raises(AuthError, match="invalid auth token"):
+                await store.ask(AsUser(Range(b"k"), token))
+
+    SimWorld(1, turns_max=2_000_000).run(main)
 
 
 def test_the_same_plan_gives_the_same_trace() -> None:
