@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
 
 import trio
 from attrs import define, field
@@ -47,7 +46,8 @@ class VirtualRun:
         """
         task, passes = trio.lowlevel.current_task(), self.passes
         context = task.context
-        task.context = copy_context()
+        # Of the task's own, and not of the present one: that may still be the copy of the run before.
+        task.context = context.copy()
         passes.before, passes.rare = before_pass, rare_polls
         try:
             yield
