@@ -11,11 +11,12 @@ the reader takes what has come.
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from attrs import define, field, frozen
 
+from understudy.actors import World
 from understudy.mailbox import message
 from understudy.mailbox.codec import Codec, CodecError
 from understudy.raftstore.configuration import Configuration
@@ -82,6 +83,15 @@ def encode_snapshot(snapshot: Snapshot, cluster: int, slice_bytes: int = 64 << 1
     for part in data.slices(slice_bytes) if data is not None else ():
         yield chunk(_codec.encode(part))
     yield chunk(_codec.encode(StreamFoot(chunks, size_bytes)))
+
+
+async def snapshot_stream(
+    world: World, snapshot: Snapshot, cluster: int, slice_bytes: int = 64 << 10
+) -> AsyncIterator[bytes]:
+    """The stream for whoever saves it elsewhere; others go first between any two pieces."""
+    for chunk in encode_snapshot(snapshot, cluster, slice_bytes):
+        yield chunk
+        await world.dispatcher.turn("snapshot stream")
 
 
 @define

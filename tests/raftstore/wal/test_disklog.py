@@ -1,8 +1,10 @@
 """A member's log on a simulated disk: what was acknowledged comes back, and nothing half."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
+import pytest
 from attrs import define, evolve, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,9 +20,10 @@ from understudy.raftstore.sessions import Command
 from understudy.raftstore.snapshot import MachineSnapshot
 from understudy.raftstore.storage import Put
 from understudy.raftstore.wal.disklog import DiskLog
-from understudy.raftstore.wal.errors import DiskUnusable
-from understudy.raftstore.wal.folder import Identity
+from understudy.raftstore.wal.errors import Damaged, DiskUnusable, FolderRefused
+from understudy.raftstore.wal.folder import Identity, segment_name, snapshot_name
 from understudy.raftstore.wal.segments import LogOptions
+from understudy.raftstore.wal.snapshot_format import SnapshotReader, snapshot_stream
 
 FOLDER = "etcd/member-1"
 OWNER = Identity(77, 1)
@@ -240,3 +243,156 @@ def test_a_log_gives_back_what_was_acknowledged_and_nothing_half(
         await reopen([model])
 
     run(main, seed)
+
+
+def prepared(world: SimWorld, disk: FragileDisk) -> Callable[[], Awaitable[None]]:
+    """A folder with two snapshots of its own and a log after them."""
+
+    async def prepare() -> None:
+        log = new_log(disk)
+        await log.open()
+        entries = [entry(index, 1, 400) for index in range(2, 42)]
+        for each in entries:
+            state = HardState(1, 1, each.index - 1)
+            await log.write([evolve(NOTHING, entries=(each,), hard_state=state)])
+        for index in (10, 30):
+            await log.compact(snapshot_at(index, 1, state_at(index, entries)))
+        await log.close()
+
+    return prepare
+
+
+def test_the_folder_of_another_member_or_cluster_is_refused() -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        await prepared(world, disk)()
+        for owner in (Identity(77, 2), Identity(78, 1)):
+            with pytest.raises(FolderRefused, match="belongs to member 1 of cluster"):
+                await new_log(disk, owner).open()
+
+    run(main)
+
+
+def test_a_folder_is_open_once() -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        log = new_log(disk)
+        await log.open()
+        with pytest.raises(FolderRefused, match="another process has this folder open"):
+            await new_log(disk).open()
+        await log.open()
+        await log.close()
+        await new_log(disk).open()
+
+    run(main)
+
+
+def test_a_damaged_newest_snapshot_is_replaced_by_the_one_before_while_the_log_reaches_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        await prepared(world, disk)()
+        disk.flip_bit(f"{FOLDER}/{snapshot_name(30, 1)}", 900)
+        found = await new_log(disk).open()
+        assert found.snapshot.index == 10 and [e.index for e in found.entries] == list(range(11, 42))
+
+    run(main)
+    assert "byte" in caplog.text and "used instead" in caplog.text
+
+
+def test_a_damaged_snapshot_is_refused_when_the_log_no_longer_reaches_the_one_before() -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        await prepared(world, disk)()
+        log = new_log(disk)
+        await log.open()
+        entries = [entry(index, 1) for index in range(2, 60)]
+        received = snapshot_at(50, 2, state_at(50, entries))
+        await log.write([evolve(NOTHING, snapshot=received, hard_state=HardState(2, 0, 50))])
+        await log.close()
+        disk.flip_bit(f"{FOLDER}/{snapshot_name(50, 2)}", 900)
+        with pytest.raises(Damaged, match=r"-0000000000000002\.snap, byte \d+: .*Remove this member"):
+            await new_log(disk).open()
+
+    run(main)
+
+
+def test_a_log_that_lost_its_newest_segments_is_refused_once_a_snapshot_is_beyond_it() -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        await prepared(world, disk)()
+        names = [name for name in await disk.list(FOLDER) if name.endswith(".wal")]
+        for name in names[3:]:
+            await disk.remove(f"{FOLDER}/{name}")
+        with pytest.raises(Damaged, match="does not go on from it"):
+            await new_log(disk).open()
+
+    run(main)
+
+
+def test_segments_that_both_snapshots_cover_are_gone_and_those_after_the_older_stay() -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        await prepared(world, disk)()
+        names = await disk.list(FOLDER)
+        assert segment_name(1) not in names
+        assert [name for name in names if name.endswith(".snap")] == [
+            snapshot_name(10, 1),
+            snapshot_name(30, 1),
+        ]
+
+    run(main)
+
+
+def test_a_commit_index_alone_is_not_written_and_travels_with_the_next_batch() -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        log = new_log(disk)
+        await log.open()
+        state = HardState(1, 1, 1)
+        await log.write([evolve(NOTHING, entries=(entry(2, 1), entry(3, 1)), hard_state=state)])
+        assert log.store(evolve(NOTHING, hard_state=evolve(state, commit_index=3)))
+        assert not log.store(evolve(NOTHING, hard_state=HardState(1, 2, 3)))
+        assert (await log.open()).hard_state.commit_index == 1
+        await log.write([evolve(NOTHING, hard_state=HardState(2, 0, 3))])
+        assert (await log.open()).hard_state == HardState(2, 0, 3)
+
+    run(main)
+
+
+def test_state_index_and_configuration_are_one_file_etcd_13766() -> None:
+    """Whatever moment a crash picks, what is restored is the state as of the index that comes with it."""
+
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        for calls_left in range(1, 25):
+            disk = FragileDisk(world, f"host {calls_left}")
+            log = new_log(disk)
+            await log.open()
+            entries = [entry(index, 1) for index in range(2, 12)]
+            await log.write([evolve(NOTHING, entries=tuple(entries), hard_state=HardState(1, 1, 11))])
+            disk.calls_left = calls_left
+            with suppress(DiskUnusable, HostCrashed):
+                await log.compact(snapshot_at(11, 1, state_at(11, entries)))
+            disk.revive()
+            disk.crash()
+            log = new_log(disk)
+            found = await log.open()
+            machine = StateMachine()
+            machine.restore(found.snapshot.data)
+            for each in found.entries:
+                machine.apply(each.data)
+            assert machine.store.revision == 11
+            await log.close()
+
+    run(main)
+
+
+def test_a_snapshot_is_streamed_as_it_is_kept() -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        entries = [entry(index, 1) for index in range(2, 12)]
+        kept = snapshot_at(11, 1, state_at(11, entries))
+        pieces = [piece async for piece in snapshot_stream(world, kept, OWNER.cluster, 256)]
+        log = new_log(disk)
+        await log.open()
+        await log.write([evolve(NOTHING, entries=tuple(entries), hard_state=HardState(1, 1, 11))])
+        await log.compact(kept)
+        reader = SnapshotReader()
+        reader.feed(b"".join(pieces))
+        assert reader.snapshot().data.store.revision == 11
+        assert reader.head is not None and reader.head.cluster == OWNER.cluster
+
+    run(main)
