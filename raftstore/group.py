@@ -40,7 +40,7 @@ from understudy.raftstore.membership import (
 )
 from understudy.raftstore.options import GroupOptions
 from understudy.raftstore.ready import PersistentState
-from understudy.raftstore.router import LocalMember, Router
+from understudy.raftstore.router import Router
 from understudy.raftstore.serving import ServingAside, serving
 from understudy.raftstore.storage import (
     AsUser,
@@ -109,7 +109,7 @@ class Group(ServingAside, Actor[Storage]):
         )
         if isinstance(self.peers, LocalPeers):
             self.peers.refs[seat.member] = ref
-        self.router.members[seat.member] = LocalMember(ref)
+        self.router.add(seat.member, ref)
         self.context.watch(ref)
         if seat.publish is not None:
             self.context.start_soon(self._publish, seat.publish)

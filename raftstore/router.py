@@ -75,6 +75,10 @@ class Router:
     term: int = 0
     configuration: Configuration = field(factory=Configuration)
     """As far as is known; nobody while nothing is."""
+    running: list[int] = field(factory=list)
+    """Of the members of this host."""
+    _hopeless: bool = True
+    """It is certain that no majority runs."""
     _pending: dict[int, Pending] = field(factory=dict)
     """By number, ascending."""
     _outbox: dict[int, list[Pending]] = field(factory=dict)
@@ -142,30 +146,35 @@ class Router:
         if due_s < float("inf"):
             self._sweep_at(max(due_s, now_s + ROUNDING_S))
 
-    def running(self) -> list[int]:
-        return [member for member, local in self.members.items() if local.running]
+    def add(self, member: int, ref: Ref[Membership]) -> None:
+        """A member of this host has been started."""
+        self.members[member] = LocalMember(ref)
+        self._recount()
+
+    def _recount(self) -> None:
+        """Who runs, and whether that is certainly no majority, after anything about it has changed."""
+        self.running = [member for member, local in self.members.items() if local.running]
+        voters = self.configuration.all_voters
+        if not voters or any(voter not in self.members for voter in voters):
+            # Nothing is known of those who are elsewhere.
+            self._hopeless = not self.running
+        else:
+            votes = {voter: self.members[voter].running for voter in voters}
+            self._hopeless = quorum.vote(self.configuration, votes) is not VoteResult.WON
 
     def watch_at(self) -> Ref[Membership] | None:
         """The member of this host to watch at: the leader, if it is here, else any while somebody leads."""
-        running = self.running()
+        running = self.running
         if self.leader in running:
             return self.members[self.leader].ref
         elsewhere = self.leader and self.leader not in self.members
         return self.members[running[0]].ref if elsewhere and running else None
 
-    def _hopeless(self) -> bool:
-        """Whether it is certain that there is no majority: all voters are here, and too few run."""
-        voters = self.configuration.all_voters
-        if not voters or any(voter not in self.members for voter in voters):
-            return not self.running()
-        votes = {voter: self.members[voter].running for voter in voters}
-        return quorum.vote(self.configuration, votes) is not VoteResult.WON
-
     def _unavailable(self, pending: Pending) -> Unavailable:
         limit_s = self.options.request_timeout_seconds
         reason = f"no answer within {limit_s:g} s"
-        if self._hopeless():
-            reason = f"{len(self.running())} of {len(self.members)} members run, which is no majority"
+        if self._hopeless:
+            reason = f"{len(self.running)} of {len(self.members)} members run, which is no majority"
             for member, local in sorted(self.members.items()):
                 if local.gave_up:
                     reason += f"; member {member}: {local.gave_up}"
@@ -176,8 +185,8 @@ class Router:
     def _route(self, pending: Pending) -> None:
         """Give a request to whoever can answer it, or keep it until there is somebody."""
         pending.member = 0
-        running = self.running()
-        if self._hopeless() and not (pending.anywhere and running):
+        running = self.running
+        if self._hopeless and not (pending.anywhere and running):
             self._settle(pending, Answer(refusal=self._unavailable(pending)))
         elif self.leader in running:
             self._post(pending, self.leader)
@@ -231,7 +240,7 @@ class Router:
     def _probe(self) -> None:
         """No news of a leader: ask the next member, whose refusal tells more."""
         self._probing = False
-        running = self.running()
+        running = self.running
         if not running:
             return
         self._turn += 1
@@ -271,7 +280,7 @@ class Router:
             if self.leader == member:
                 self.leader = 0
             target = self.leader or refusal.leader
-            if target in self.running() and target != member and pending.bounces < 3:
+            if target in self.running and target != member and pending.bounces < 3:
                 self._post(pending, target)
                 return
         self._probe_later()
@@ -279,7 +288,9 @@ class Router:
     def news(self, news: MemberNews) -> None:
         if news.term < self.term:
             return
-        self.configuration = news.configuration
+        if news.configuration is not self.configuration:
+            self.configuration = news.configuration
+            self._recount()
         if news.leader == 0:
             if news.member == self.leader or self.leader not in self.members:
                 self.leader = 0
@@ -304,6 +315,7 @@ class Router:
         local = self.members.get(member)
         if local is not None:
             local.running = not final
+            self._recount()
         if self.leader == member:
             self.leader = 0
         for pending in list(self._pending.values()):
