@@ -11,9 +11,13 @@ The actors
 - `feeds`, `serving`: what both kinds of store share
 
 The state machine, sans I/O
-- `mvcc` over `keyspace` and `transaction`: revisions, transactions, compaction, leases
-- `watch`: who has seen what; `leases`: when they end
-- `machine`: all of it as the log drives it, with the sessions that make a retry harmless
+- `mvcc` over `keyspace`, `changelog` and `transaction`: revisions, transactions, compaction
+- `sortedmap`: what keys lie in, shared by snapshots; `snapshot`: views, and slices to carry them elsewhere
+- `leases`, `timing`, `deadlines`: the table of leases, and what the leader proposes because of the time
+- `users`, `permissions`, `authorization`: who may do what; `passwords`: bcrypt, at the edge
+- `alarms`: the quota, and what is refused while there is an alarm
+- `watch`: who has seen what
+- `machine`: all of it as the log drives it; `sessions`: what makes a retry harmless
 
 The Raft core, sans I/O
 - `raft`, `replication`: messages, proposals and time in, `ready.Ready` out
