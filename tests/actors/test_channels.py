@@ -14,6 +14,7 @@ from understudy.actors import (
     ChannelWriter,
     EndOfChannel,
     Fifo,
+    HostUnreachable,
     Ref,
     Shuffled,
     SimWorld,
@@ -233,6 +234,22 @@ def test_a_writer_that_closed_with_kept_items_hears_no_more_of_a_reader_that_goe
         reader.cancel()
         await world.sleep(1.0)
         assert writer.statistics().unsent == 0 and not system._channels
+
+    simulate(scenario)
+
+
+def test_a_closed_writer_gives_up_what_it_kept_when_its_reader_s_host_is_lost() -> None:
+    async def scenario(world: Any, system: ActorSystem) -> None:
+        ref = system.spawn(Writer, "writer", host="there")
+        writer, reader = system.channel("states", 1)
+        await ref.ask(Take(writer))
+        await ref.ask(Latest(("a1", "a2"), close=True))
+        world.network.partition(["local"], ["there"])
+        await world.sleep(15.0)
+        assert writer.statistics().unsent == 0
+        assert await reader.receive() == "a1"
+        with pytest.raises(HostUnreachable):
+            await reader.receive()
 
     simulate(scenario)
 

@@ -394,7 +394,36 @@ def test_the_time_a_consumer_takes_is_no_silence_of_the_source() -> None:
         await bench.world.sleep(9.5)
         assert bench.feed.statistics().failures == 0
 
-    simulate(scenario, pause_seconds=2.5, patience=Patience(silence_seconds=3.0))
+    simulate(scenario, pause_seconds=4.0, patience=Patience(silence_seconds=3.0))
+
+
+def test_an_item_that_comes_as_its_source_is_given_up_comes_again() -> None:
+    """The wait has ended with the item when the deadline passes: the consumer must not be cut off with it."""
+    got: list[int] = []
+
+    async def main(world: SimWorld) -> None:
+        @asynccontextmanager
+        async def open(position: int) -> AsyncIterator[AsyncIterator[int]]:
+            async def items() -> AsyncIterator[int]:
+                for number in range(position + 1, 10):
+                    # A second is what silence may last; the watchdog has looked since: its timer is younger.
+                    await world.sleep(1.0 if number % 3 == 2 else 0.5)
+                    yield number
+
+            yield items()
+
+        async def take(number: int) -> None:
+            await world.sleep(0.001)
+            got.append(number)
+
+        follower: Supervised[int, int, None] = Supervised(
+            world, "x", open=open, position_of=int, position=0, patience=Patience(silence_seconds=1.0)
+        )
+        with world.limit(20.0):
+            await follower.run(take)
+
+    SimWorld().run(main)
+    assert got == list(range(1, 10))
 
 
 @asynccontextmanager

@@ -132,7 +132,7 @@ def test_a_source_that_forgets_at_once_is_not_asked_for_snapshots_in_a_spin() ->
     following: Following[int] = Following(PATIENCE, 0)
     waits = broken_again_and_again(following, 6, PositionGone("item 0"))
     assert waits == pytest.approx([0.0, 0.125, 0.25, 0.5, 1.0, 1.25])
-    assert following.restarts == 5
+    assert (following.restarts, following.resumes) == (5, 0), "what follows a snapshot is no resumption"
 
 
 def test_what_only_repeats_itself_is_no_progress() -> None:
