@@ -4,9 +4,11 @@ The contract
 - `storage`: what every store promises, as messages; the only module that its clients need
 
 The actors
-- `group`: a `Storage` over three members: routing, sessions, watches that survive their leader
+- `group`: a `Storage` over the members of this host; `router`: gives them requests, again where need be
 - `member`: one member: drives the core, applies the log; `memberlog`: what it makes durable
-- `membership`: what members and routers tell each other
+- `clients`: what a member does for its clients: proposes, forwards, reads, answers
+- `membership`: what members and routers tell each other; `remote_peers`: members in other processes
+- `founding`: what members begin with; `cluster`: the replicated list of them, and when it may change
 - `memory`: a `Storage` in a single actor
 - `feeds`, `serving`: what both kinds of store share
 
@@ -20,14 +22,16 @@ The state machine, sans I/O
 - `machine`: all of it as the log drives it; `sessions`: what makes a retry harmless
 
 The Raft core, sans I/O
-- `raft`, `replication`: messages, proposals and time in, `ready.Ready` out
+- `raft` over `election` over `replication`: messages, proposals and time in, `ready.Ready` out
 - `log`, `progress`, `leadership`, `readindex`: one concern each
 - `quorum`, `configuration`, `confchange`: who takes part, and what is a majority
 - `messages`, `options`: what is said, and the knobs
 - `loopback`: a whole group in one hand, for transcripts and property tests
 """
 
+from .founding import founding_state as founding_state
 from .group import raft_group as raft_group
+from .group import raft_node as raft_node
 from .memory import memory_store as memory_store
 from .options import GroupOptions as GroupOptions
 from .options import MemberOptions as MemberOptions
