@@ -54,6 +54,8 @@ class Feeds:
             while not feed.to.finished:
                 batch = self.machine.hub.pull(number)
                 if batch is None:
+                    if self.machine.hub.is_behind(number):
+                        feed.signal.set()
                     await feed.signal.wait()
                 else:
                     await feed.to.send(batch)

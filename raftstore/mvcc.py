@@ -9,6 +9,7 @@ Nothing here waits or knows what time it is; leases end when a `LeaseRevoke` is 
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from struct import Struct
 from typing import Final
 
 from attrs import define, evolve, field
@@ -65,6 +66,9 @@ MutatingReply = (
     | LeaseCheckpointReply
 )
 
+
+_HASHED: Final = Struct(">Iqqqq")
+"""What the hash of an entry is over, before its key and value."""
 
 PRUNED_AT_ONCE: Final = 5_000
 """Changes that a compaction looks at when it is applied, unless it is `physical`; if there are more ..."""
@@ -270,14 +274,19 @@ class MvccStore:
             raise Compacted(self.compact_revision)
         floor, checksum = self.compact_revision, 0
         for key, history in self.keys.histories():
-            entries = [pair for pair in history if pair.mod_revision <= revision]
-            # What compaction has not come to yet does not count.
-            gone = sum(1 for pair in entries if pair.mod_revision <= floor)
-            if gone and entries[gone - 1].version:
-                gone -= 1
-            for pair in entries[gone:]:
-                numbers = (len(key), pair.create_revision, pair.mod_revision, pair.version, pair.lease)
-                checksum = zlib.crc32(repr(numbers).encode() + key + pair.value, checksum)
+            entries = history
+            if len(history) > 1 or not history[0].version or history[0].mod_revision > revision:
+                entries = [pair for pair in history if pair.mod_revision <= revision]
+                # What compaction has not come to yet does not count.
+                gone = sum(1 for pair in entries if pair.mod_revision <= floor)
+                if gone and entries[gone - 1].version:
+                    gone -= 1
+                del entries[:gone]
+            for pair in entries:
+                numbers = _HASHED.pack(
+                    len(key), pair.create_revision, pair.mod_revision, pair.version, pair.lease
+                )
+                checksum = zlib.crc32(pair.value, zlib.crc32(key, zlib.crc32(numbers, checksum)))
         return HashKVReply(self.revision, checksum, self.compact_revision)
 
     def list_leases(self, request: LeaseList) -> LeaseListReply:

@@ -14,7 +14,9 @@ from understudy.raftstore.keyspace import in_range
 from understudy.raftstore.mvcc import MvccStore
 from understudy.raftstore.storage import Compacted, EmptyKey, Event, KeyValue, Watch, WatchBatch
 
-EVENTS_KEPT: Final = 1024
+EVENTS_KEPT: Final = 256
+SCANNED_MAX: Final = 10_000
+"""Revisions that one `pull` looks at."""
 
 
 @define
@@ -93,10 +95,12 @@ class WatchHub:
         return list(woken)
 
     def pull(self, watcher_id: int, max_events: int = 1000) -> WatchBatch | None:
-        """The next batch of a watch: whole revisions, about `max_events`; None when it is in step.
+        """The next batch of a watch: whole revisions, about `max_events`; None when there is nothing for it.
 
-        A bookmark that was asked for comes once the watch is in step. Raises `Compacted` when the watch needs
-        what is gone; it is to be removed then.
+        Then it is in step, unless it `is_behind`: it looks at so many revisions at a time, so that one that
+        begins far back does not hold up the others, and is to be pulled again after them. A bookmark that was
+        asked for comes once the watch is in step. Raises `Compacted` when the watch needs what is gone; it is
+        to be removed then.
         """
         watcher, store = self.watchers[watcher_id], self.store
         chosen: list[KeyValue] = []
@@ -104,7 +108,7 @@ class WatchHub:
             watcher.behind = False
             for offset, change in enumerate(store.changes_since(watcher.cursor)):
                 wanted = [pair for pair in pairs_of(change) if watcher.wants(pair)]
-                if chosen and len(chosen) + len(wanted) > max_events:
+                if offset == SCANNED_MAX or (chosen and len(chosen) + len(wanted) > max_events):
                     watcher.behind, watcher.cursor = True, watcher.cursor + offset
                     break
                 chosen.extend(wanted)
@@ -124,6 +128,10 @@ class WatchHub:
                 self._events.clear()
             event = self._events[key] = self.store.event(pair, prev_kv)
         return event
+
+    def is_behind(self, watcher_id: int) -> bool:
+        """Whether a watch has revisions to look at still."""
+        return self.watchers[watcher_id].behind
 
     def request_bookmarks(self) -> list[int]:
         """Every watch with `progress_notify` is to send a bookmark; returns them."""

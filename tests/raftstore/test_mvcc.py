@@ -39,7 +39,7 @@ from understudy.raftstore.storage import (
     prefix_end,
 )
 from understudy.raftstore.users import Users
-from understudy.raftstore.watch import WatchHub
+from understudy.raftstore.watch import SCANNED_MAX, WatchHub
 
 
 @define
@@ -366,6 +366,21 @@ def test_a_large_compaction_is_done_bit_by_bit_and_reads_as_if_it_were_done() ->
             target.apply(DeleteRange(b"none"))
     assert writes <= PRUNED_AT_ONCE // PRUNED_EACH_TIME + 2
     assert store.changes.base > 1 and store.hash(HashKV()) == twin.hash(HashKV())
+
+
+def test_a_watch_that_begins_far_back_looks_at_a_bounded_stretch_at_a_time() -> None:
+    store = MvccStore()
+    store.apply(Put(b"wanted", b"first"))
+    for number in range(2 * SCANNED_MAX):
+        store.apply(Put(b"other", b"%d" % number))
+    store.apply(Put(b"wanted", b"last"))
+    hub = WatchHub(store)
+    watch = hub.add(Watch(b"wanted", start_revision=3))
+    assert hub.pull(watch) is None and hub.is_behind(watch)
+    assert hub.pull(watch) is None and hub.is_behind(watch)
+    batch = hub.pull(watch)
+    assert batch is not None and [event.kv.value for event in batch.events] == [b"last"]
+    assert not hub.is_behind(watch) and hub.pull(watch) is None
 
 
 def test_the_previous_pair_is_told_unless_it_is_compacted() -> None:

@@ -9,6 +9,7 @@ import trio
 from attrs import define
 
 from understudy.actors import Actor, ActorSystem, ChannelReader, RealWorld, Ref, Shuffled, SimWorld, World
+from understudy.raftstore import watch as watch_hub
 from understudy.raftstore.group import raft_group
 from understudy.raftstore.memory import memory_store
 from understudy.raftstore.options import GroupOptions, MemberOptions, StoreOptions
@@ -501,6 +502,19 @@ def test_alarms_are_raised_and_taken_back(play: Play) -> None:
         await b.store.ask(Alarm("activate", 1, "corrupt"))
         with pytest.raises(Corrupt):
             await b.store.ask(DeleteRange(b"k"))
+
+    play(scenario)
+
+
+def test_a_watch_of_a_long_past_comes_to_its_end(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_hub, "SCANNED_MAX", 3)
+
+    async def scenario(b: Bench) -> None:
+        for number in range(20):
+            await b.store.ask(Put(b"other", b"%d" % number))
+        await b.store.ask(Put(b"k", b""))
+        reader = await b.watch(Watch(b"k", start_revision=2))
+        assert [e.kv.mod_revision for e in await b.events(reader, 1)] == [22]
 
     play(scenario)
 
