@@ -109,6 +109,7 @@ class Elector(Replicator):
         else:
             self._become(Role.CANDIDATE, self.term + 1, 0)
             self.vote = self.member
+            self._candidacy_ms = self.now_ms
         self._votes[self.member] = True
         if self._count_votes():
             return

@@ -262,6 +262,7 @@ class Member(Actor[Membership]):
         self._clients.indexed(ready.reads, ready.lost_reads)
 
     def _synced(self, ready: Ready) -> None:
+        self.raft.advance_clock(self._now_ms())
         self.raft.persisted(ready)
         self._send(ready.messages_after_sync)
 

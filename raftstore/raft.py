@@ -73,6 +73,10 @@ class Raft(Elector):
         if self.leadership is not None:
             self._tick_leader(self.leadership)
         elif now_ms >= self._election_deadline_ms and self._promotable():
+            if self.role is Role.CANDIDATE and self._persisted_term < self.term:
+                # Nobody was asked yet: the own disk is slow, and `persisted` lengthens the time.
+                self._draw_election_deadline()
+                return
             late_ms = now_ms - self._election_deadline_ms
             if late_ms > self.options.stall_ms and self._excuses < self.options.max_excuses:
                 self._excuses += 1
@@ -206,6 +210,9 @@ class Raft(Elector):
     def persisted(self, ready: Ready) -> None:
         """What `ready` wanted durable is."""
         if ready.hard_state is not None:
+            if self.role is Role.CANDIDATE and self._persisted_term < ready.hard_state.term == self.term:
+                # Others' disks may be as slow as this one was: their votes are waited for that long, too.
+                self._election_deadline_ms += 3 * (self.now_ms - self._candidacy_ms)
             self._persisted_term = ready.hard_state.term
         if ready.entries:
             self.log.made_durable()

@@ -63,6 +63,8 @@ class Replicator:
         self._read_count = 0
         self._persisted = HardState(self.term, self.vote, self.log.commit_index)
         self._persisted_term = self.term
+        self._candidacy_ms = now_ms
+        """When this member last became a candidate."""
         self._votes: dict[int, bool] = {}
         self._leader_contact_ms = -math.inf
         if options.lease_read_clock_drift is not None and self.term > 0:

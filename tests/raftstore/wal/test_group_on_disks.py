@@ -198,6 +198,23 @@ def test_disks_that_take_two_seconds_depose_nobody_and_elect_nobody(slow: tuple[
     simulate(scenario, options=evolve(OPTIONS, request_timeout_seconds=30.0))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_slow_disks_elect_a_leader_all_the_same(seed: int) -> None:
+    """A candidate's vote for itself, and then the others' votes, take longer than its patience would be."""
+
+    async def scenario(b: Bench) -> None:
+        await b.writer(0, 3)
+        for member in (1, 2, 3):
+            b.disk(member).faults.sync_seconds = 0.8
+        b.world.host(HOSTS[(await b.leader()) - 1]).crash()
+        await b.world.sleep(8.0)
+        assert await b.leader()
+        await b.writer(10, 3)
+        assert len(b.acknowledged) == 6
+
+    simulate(scenario, seed=seed, options=evolve(OPTIONS, request_timeout_seconds=30.0))
+
+
 def test_a_damaged_member_stops_with_file_byte_and_advice() -> None:
     async def scenario(b: Bench) -> None:
         await b.writer(0, 10)
