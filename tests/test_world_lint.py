@@ -121,6 +121,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "raftstore/etcd/listening.py": frozenset({"trio", "socket"}),
     "raftstore/etcd/server.py": frozenset({"trio", "socket"}),
     "raftstore/etcd/client.py": frozenset({"trio"}),
+    "raftstore/etcd/node.py": frozenset({"trio"}),
     # The command line: signals, the process's clock and limits.
     "src/understudy/cli/": ALL,
     "src/understudy/__main__.py": ALL,

@@ -11,5 +11,6 @@ Sans I/O
 
 Real adapters
 - `listening`: sockets and TLS; `server`: the front; `http1`: what it answers to a browser
+- `node`: one member as a process of its own
 - `client`: a channel to a server; `remote_store`: a `Storage` that is a real etcd
 """

@@ -9,6 +9,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions
+from understudy.raftstore.storage.cluster import ClusterMember
 
 from .autocompaction import Compactor, compactor
 from .listening import EtcdStartError, Url, parse_url
@@ -45,6 +46,21 @@ class EtcdConfig:
     key_file: str = ""
     trusted_ca_file: str = ""
     client_cert_auth: bool = False
+    peer_cert_file: str = ""
+    peer_key_file: str = ""
+    peer_trusted_ca_file: str = ""
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process runs all members, rather than one of several."""
+        return not self.initial_cluster
+
+    def founders(self) -> tuple[ClusterMember, ...]:
+        """The members of a new cluster of processes, numbered in the order of their names."""
+        return tuple(
+            ClusterMember(number, name, tuple(str(url) for url in urls))
+            for number, (name, urls) in enumerate(sorted(self.cluster().items()), 1)
+        )
 
     @property
     def folder(self) -> str:
@@ -123,17 +139,18 @@ class EtcdConfig:
         self.client_urls()
         self.advertised_urls()
         parse_urls(self.listen_peer_urls, "--listen-peer-urls")
-        cluster = self.cluster()
+        self.cluster()
         if self.initial_cluster_state not in ("new", "existing"):
             raise EtcdStartError(
                 f"--initial-cluster-state is {self.initial_cluster_state!r}", "it is new or existing"
             )
         if bool(self.cert_file) != bool(self.key_file):
             raise EtcdStartError("--cert-file and --key-file go together", "give both, or neither")
-        if len(cluster) > 1:
+        peer_files = (self.peer_cert_file, self.peer_key_file, self.peer_trusted_ca_file)
+        if any(peer_files) and not all(peer_files):
             raise EtcdStartError(
-                f"--initial-cluster names {len(cluster)} members, and this process serves all of its own",
-                "leave it out and give --members for a cluster in one process",
+                "--peer-cert-file, --peer-key-file and --peer-trusted-ca-file go together",
+                "members know one another by their certificates: give all three, or none",
             )
         self.group_options()
         self.compactor()

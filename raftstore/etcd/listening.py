@@ -148,9 +148,7 @@ def server_tls(
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2", "http/1.1"])
-    _load(lambda: context.load_cert_chain(cert_file, key_file), f"{cert_file}, {key_file}")
-    if trusted_ca_file:
-        _load(lambda: context.load_verify_locations(trusted_ca_file), trusted_ca_file)
+    load_pem(context, cert_file, key_file, trusted_ca_file)
     if client_cert_auth:
         if not trusted_ca_file:
             raise EtcdStartError("--client-cert-auth needs to know whom to trust", "give --trusted-ca-file")
@@ -158,10 +156,14 @@ def server_tls(
     return context
 
 
-def _load(load: object, files: str) -> None:
-    assert callable(load)
+def load_pem(context: ssl.SSLContext, cert_file: str, key_file: str, trusted_ca_file: str) -> None:
+    """Load a certificate with its key, and whom to trust if that is given. Raises EtcdStartError."""
+    files = f"{cert_file}, {key_file}"
     try:
-        load()
+        context.load_cert_chain(cert_file, key_file)
+        if trusted_ca_file:
+            files = trusted_ca_file
+            context.load_verify_locations(trusted_ca_file)
     except OSError as error:
         # ssl.SSLError is an OSError too.
         reason = error.strerror or str(error)

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,6 +52,9 @@ def _switch(name: str, help_text: str) -> Callable[[F], F]:
 @_flag("cert-file", default="", help="PEM certificate for clients.")
 @_flag("key-file", default="", help="PEM key for clients.")
 @_flag("trusted-ca-file", default="", help="PEM certificates that sign clients' certificates.")
+@_flag("peer-cert-file", default="", help="PEM certificate among members; its name is the member's.")
+@_flag("peer-key-file", default="", help="PEM key among members.")
+@_flag("peer-trusted-ca-file", default="", help="PEM certificates that sign members' certificates.")
 @_switch("client-cert-auth", "Serve only clients with a certificate.")
 @_flag("log-level", default="info", help="debug, info, warn or error.")
 @click.option("--logger", default="zap", hidden=True)
@@ -148,6 +152,7 @@ async def _serve(config: Any, folder: Path) -> None:
     from understudy.actors.real_disk import RealDisk
     from understudy.raftstore import raft_group
     from understudy.raftstore.etcd.listening import bind, server_tls
+    from understudy.raftstore.etcd.node import start_node
     from understudy.raftstore.etcd.server import EtcdFront, publish, until_led
     from understudy.raftstore.etcd.service import ServiceOptions
     from understudy.raftstore.wal.logs import DiskLogs, cluster_id
@@ -169,11 +174,27 @@ async def _serve(config: Any, folder: Path) -> None:
         max_request_bytes=config.max_request_bytes,
         certificates_name_users=config.client_cert_auth,
     )
-    async with RealWorld.open() as world, ActorSystem.open(world) as system:
-        store = system.spawn(raft_group(config.group_options(), disk_logs=logs), "etcd")
-        await until_led(world, store)
-        await publish(store, config)
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(RealWorld.open())
+        system = await stack.enter_async_context(ActorSystem.open(world))
+        if config.alone:
+            store = system.spawn(raft_group(config.group_options(), disk_logs=logs), "etcd")
+            await until_led(world, store)
+            await publish(store, config)
+            what = f"{config.members} members"
+        else:
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            stack.callback(nursery.cancel_scope.cancel)
+            store = await start_node(config, stack, nursery, system, logs, _own_number(folder))
+            await until_led(world, store)
+            what = config.name
         system.spawn(lambda: EtcdFront(store, bound, options, config.compactor()), "front")
         for each in bound:
-            click.echo(f"ready to serve client requests on {each.url} ({config.members} members in {folder})")
+            click.echo(f"ready to serve client requests on {each.url} ({what} in {folder})")
         await trio.sleep_forever()
+
+
+def _own_number(folder: Path) -> int:
+    """The member whose log is in a folder already; 0 for none."""
+    found = [name.removeprefix("member-") for name in os.listdir(folder) if name.startswith("member-")]
+    return int(found[0]) if len(found) == 1 and found[0].isdecimal() else 0

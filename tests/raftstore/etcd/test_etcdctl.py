@@ -8,7 +8,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -329,3 +330,45 @@ def test_a_restart_keeps_everything(tmp_path: Path) -> None:
     assert [line for line in after if "RaftTerm" not in line and "MemberID" not in line] == [
         line for line in before if "RaftTerm" not in line and "MemberID" not in line
     ]
+
+
+def test_one_process_per_member_and_a_fourth_that_joins(tmp_path: Path) -> None:
+    required("etcdctl", "etcd-client")
+    clients, peers = free_ports(4), free_ports(4)
+    names = "abcd"
+    urls = [f"http://127.0.0.1:{port}" for port in clients]
+    peer_urls = [f"http://127.0.0.1:{port}" for port in peers]
+
+    def member(number: int, count: int, state: str) -> AbstractContextManager[None]:
+        cluster = ",".join(f"{names[each]}={peer_urls[each]}" for each in range(count))
+        name = names[number]
+        command = [
+            sys.executable,
+            "-m",
+            "understudy",
+            "etcd",
+            "--name",
+            name,
+            "--data-dir",
+            str(tmp_path / name),
+        ]
+        command += ["--listen-client-urls", urls[number], "--listen-peer-urls", peer_urls[number]]
+        command += ["--initial-advertise-peer-urls", peer_urls[number]]
+        command += ["--initial-cluster", cluster, "--initial-cluster-state", state]
+        return process(command, tmp_path / f"{name}.log", READY, {"PYTHONSAFEPATH": "1"})
+
+    with ExitStack() as stack:
+        founders = [member(number, 3, "new") for number in range(3)]
+        # Nobody is ready before there is a majority: they are waited for side by side.
+        with ThreadPoolExecutor(3) as pool:
+            for founder, entering in [(each, pool.submit(each.__enter__)) for each in founders]:
+                entering.result()
+                stack.push(founder)
+        assert etcdctl(urls[1], "put", "k", "v") == "OK"
+        assert etcdctl(urls[2], "get", "k") == "k\nv"
+        assert "added" in etcdctl(urls[0], "member", "add", "d", "--peer-urls", peer_urls[3])
+        stack.enter_context(member(3, 4, "existing"))
+        assert etcdctl(urls[3], "get", "k") == "k\nv"
+        assert len(etcdctl(urls[3], "member", "list").splitlines()) == 4
+        hashes = {etcdctl(url, "endpoint", "hashkv").split(", ")[1] for url in urls}
+        assert len(hashes) == 1

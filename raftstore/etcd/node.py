@@ -1,0 +1,129 @@
+"""One member of a cluster as a process of its own: its way to the others, and which member it is.
+
+A founder's number is its place among the names of `--initial-cluster`. Who joins a running cluster was let in
+by `member add` first, and asks there which number belongs to its peer URL.
+"""
+
+import ssl
+from contextlib import AsyncExitStack
+from typing import Any
+
+import trio
+
+from understudy.actors import ActorSystem, Ref
+from understudy.actors.remote import AddressError, ConnectFailed, Remote
+from understudy.actors.remote.network import Tls
+from understudy.mailbox import Refusal
+from understudy.raftstore.founding import founding_state
+from understudy.raftstore.group import raft_node
+from understudy.raftstore.ready import PersistentState
+from understudy.raftstore.remote_peers import RemotePeers, remote_address
+from understudy.raftstore.storage import Storage
+from understudy.raftstore.storage.cluster import ClusterMember, MemberList
+from understudy.raftstore.wal.logs import DiskLogs
+
+from .configuration import EtcdConfig, parse_urls
+from .listening import EtcdStartError, load_pem
+
+GROUP = "etcd"
+"""The name of the store's actor at every node."""
+ASK_SECONDS = 5.0
+
+
+def peer_tls(config: EtcdConfig) -> Tls | None:
+    """Mutual TLS among members; None for none. Raises EtcdStartError."""
+    if not config.peer_cert_file:
+        return None
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    for context in (server, client):
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        load_pem(context, config.peer_cert_file, config.peer_key_file, config.peer_trusted_ca_file)
+    return Tls(server, client)
+
+
+async def start_node(
+    config: EtcdConfig,
+    stack: AsyncExitStack,
+    nursery: trio.Nursery,
+    system: ActorSystem,
+    logs: DiskLogs,
+    number: int,
+) -> Ref[Storage]:
+    """Start one member; `number` is whose log the folder holds, 0 for nobody's.
+
+    Raises:
+        EtcdStartError: its peer address cannot be had, or no cluster knows this member.
+    """
+    founders = config.founders()
+    (listen, *_) = parse_urls(config.listen_peer_urls, "--listen-peer-urls")
+    try:
+        node = await stack.enter_async_context(
+            Remote.listen(system, remote_address(str(listen)), name=config.name, tls=peer_tls(config))
+        )
+    except (AddressError, ValueError) as error:
+        raise EtcdStartError(f"--listen-peer-urls: {listen}: {error}") from error
+    known: tuple[ClusterMember, ...] = ()
+    if config.initial_cluster_state == "new":
+        known = founders
+        number = number or next(each.id for each in founders if each.name == config.name)
+        state = founding_state(founders, config.group_options().member.store)
+    else:
+        state = PersistentState.joining()
+        if not number:
+            known = await _members_of(node, config, founders)
+            number = _number_in(config, known)
+    # Who was there before is told by its log where the others are.
+    peers = RemotePeers(node, number, GROUP)
+    peers.learn(known)
+    nursery.start_soon(peers.run)
+    client_urls = tuple(str(url) for url in config.advertised_urls())
+    factory = raft_node(
+        number,
+        peers,
+        logs.log,
+        state,
+        name=config.name,
+        client_urls=client_urls,
+        options=config.group_options(),
+    )
+    return system.spawn(factory, GROUP)
+
+
+async def _members_of(
+    node: Remote, config: EtcdConfig, known: tuple[ClusterMember, ...]
+) -> tuple[ClusterMember, ...]:
+    """The list of members, from whoever of the known ones answers. Raises EtcdStartError."""
+    reasons: list[str] = []
+    for member in known:
+        if member.name == config.name:
+            continue
+        try:
+            peer = await node.connect(remote_address(member.peer_urls[0]), ASK_SECONDS)
+            store: Ref[Any] = peer.ref(f"/{GROUP}", Storage)
+            reply = await store.ask(MemberList(), ASK_SECONDS)
+        except (ConnectFailed, Refusal) as error:
+            reasons.append(f"{member.name}: {error}")
+        else:
+            members: tuple[ClusterMember, ...] = reply.members
+            return members
+    raise EtcdStartError(
+        f"nobody of --initial-cluster tells who belongs to it: {'; '.join(reasons) or 'it names none'}",
+        "start the others first; for a new cluster say --initial-cluster-state new",
+    )
+
+
+def _number_in(config: EtcdConfig, members: tuple[ClusterMember, ...]) -> int:
+    """The number under which a running cluster expects this member. Raises EtcdStartError."""
+    own = {
+        str(url) for url in parse_urls(config.initial_advertise_peer_urls, "--initial-advertise-peer-urls")
+    }
+    for member in members:
+        if own & set(member.peer_urls):
+            return member.id
+    raise EtcdStartError(
+        f"the cluster expects no member at {', '.join(sorted(own))}",
+        f"say there first: etcdctl member add {config.name} --peer-urls={sorted(own)[0]}",
+    )

@@ -1,0 +1,174 @@
+"""The wire front on loopback: TLS, HTTP/1.1 beside gRPC, deadlines, clients that leave."""
+
+import json
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.raftstore.etcd.etcds import required
+from tests.raftstore.etcd.test_etcdctl import etcdctl, understudy_etcd
+from understudy.actors import Actor, ActorSystem, RealWorld
+from understudy.raftstore.etcd.client import GrpcChannel
+from understudy.raftstore.etcd.grpc import Code, NotSent, RpcError
+from understudy.raftstore.etcd.listening import EtcdStartError, Url, bind, server_tls
+from understudy.raftstore.etcd.schema import messages
+from understudy.raftstore.etcd.server import EtcdFront
+from understudy.raftstore.etcd.service import ServiceOptions
+from understudy.raftstore.memory import memory_store
+from understudy.raftstore.serving import serving
+from understudy.raftstore.storage import Range, Storage
+
+
+@asynccontextmanager
+async def front(
+    tls: ssl.SSLContext | None = None, store: Callable[[], Actor[Storage]] | None = None
+) -> AsyncIterator[Url]:
+    bound = await bind(Url("https" if tls else "http", "127.0.0.1", 0), tls, "the test's URL")
+    try:
+        async with RealWorld.open(seed=1) as world, ActorSystem.open(world) as system:
+            served = system.spawn(store or memory_store(), "etcd")
+            system.spawn(lambda: EtcdFront(served, [bound], ServiceOptions()), "front")
+            yield bound.url
+    finally:
+        bound.close()
+
+
+@asynccontextmanager
+async def channel(url: Url, tls: ssl.SSLContext | None = None) -> AsyncIterator[GrpcChannel]:
+    made = GrpcChannel([url], tls)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.run)
+        yield made
+        nursery.cancel_scope.cancel()
+
+
+async def get(url: Url, path: str, method: str = "GET") -> tuple[int, bytes]:
+    def fetch() -> tuple[int, bytes]:
+        request = urllib.request.Request(f"{url}{path}", method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    return await trio.to_thread.run_sync(fetch)
+
+
+async def test_a_probe_and_a_dashboard_use_the_same_port() -> None:
+    async with front() as url:
+        assert await get(url, "/health") == (200, b'{"health":"true","reason":""}')
+        status, body = await get(url, "/version")
+        assert status == 200 and set(json.loads(body)) == {"etcdserver", "etcdcluster"}
+        status, body = await get(url, "/metrics")
+        assert status == 200 and b"\netcd_server_has_leader 1\n" in body
+        assert (await get(url, "/nothing"))[0] == 404
+        assert (await get(url, "/health", "POST"))[0] == 405
+
+
+async def test_calls_side_by_side_on_one_connection() -> None:
+    async with front() as url, channel(url) as client:
+
+        async def put(number: int) -> None:
+            request = messages.PutRequest(key=b"%d" % number, value=b"x" * (number * 2000))
+            await client.unary("/etcdserverpb.KV/Put", request, 5.0)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                nursery.start_soon(put, number)
+        every = messages.RangeRequest(key=b"\0", range_end=b"\0")
+        assert (await client.unary("/etcdserverpb.KV/Range", every, 5.0)).count == 100
+
+
+class Silent(Actor[Storage]):
+    """A store that takes its time."""
+
+    _range = serving(Range, concurrent=True)
+
+    async def serve(self, request: Range) -> None:
+        await self.world.sleep(60.0)
+
+
+async def test_a_call_that_nobody_answers_ends_in_time() -> None:
+    async with front(store=Silent) as url, channel(url) as client:
+        await client.connect()
+        with pytest.raises(RpcError) as late:
+            await client.unary("/etcdserverpb.KV/Range", messages.RangeRequest(key=b"k"), 0.05)
+        assert late.value.code is Code.DEADLINE_EXCEEDED
+        # The connection goes on.
+        with pytest.raises(RpcError) as refused:
+            await client.unary("/etcdserverpb.KV/Range", messages.RangeRequest(), 5.0)
+        assert refused.value.code is Code.INVALID_ARGUMENT
+
+
+async def test_what_is_no_method_is_unimplemented() -> None:
+    async with front() as url, channel(url) as client:
+        with pytest.raises(RpcError) as refused:
+            await client.unary("/grpc.health.v1.Health/Watch", messages.HealthCheckRequest(), 5.0)
+        assert refused.value.code is Code.UNIMPLEMENTED
+
+
+async def test_a_server_that_is_not_there_is_not_reached() -> None:
+    async with front() as url:
+        pass
+    async with channel(url) as client:
+        with pytest.raises(NotSent):
+            await client.unary("/etcdserverpb.KV/Put", messages.PutRequest(key=b"k"), 5.0)
+
+
+async def test_an_address_in_use_is_its_users_error() -> None:
+    async with front() as url:
+        with pytest.raises(EtcdStartError, match="in use already"):
+            await bind(url, None, "--listen-client-urls")
+    with pytest.raises(EtcdStartError, match="needs a certificate"):
+        await bind(Url("https", "127.0.0.1", 0), None, "--listen-client-urls")
+
+
+def test_files_that_are_no_certificate_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("nonsense")
+    with pytest.raises(EtcdStartError, match="PEM files are needed"):
+        server_tls(str(tmp_path / "cert.pem"), str(tmp_path / "cert.pem"))
+    with pytest.raises(EtcdStartError, match="No such file"):
+        server_tls(str(tmp_path / "none.pem"), str(tmp_path / "none.pem"))
+
+
+def certificates(folder: Path) -> None:
+    """An authority, a server's and a client's certificate, as PEM files."""
+    openssl = required("openssl", "openssl")
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    run("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority")
+    for name in ("server", "root"):
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+        run("req", *new[:-2], "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        sign = ["-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
+        run("x509", "-req", *sign, "-out", f"{name}.pem", "-days", "2", "-extfile", "names")
+
+
+def test_etcdctl_over_tls_is_who_its_certificate_says(tmp_path: Path) -> None:
+    required("etcdctl", "etcd-client")
+    certificates(tmp_path)
+    path = {
+        name: str(tmp_path / name) for name in ("ca.pem", "server.pem", "server.key", "root.pem", "root.key")
+    }
+    flags = ["--cert-file", path["server.pem"], "--key-file", path["server.key"]]
+    flags += ["--trusted-ca-file", path["ca.pem"], "--client-cert-auth"]
+    with understudy_etcd(tmp_path, *flags) as url:
+        anonymous = ["--cacert", path["ca.pem"], "--dial-timeout", "2s"]
+        assert "Error" in etcdctl(url, *anonymous, "put", "k", "v")
+        known = ["--cacert", path["ca.pem"], "--cert", path["root.pem"], "--key", path["root.key"]]
+        assert etcdctl(url, *known, "put", "k", "v") == "OK"
+        etcdctl(url, *known, "user", "add", "root:secret")
+        etcdctl(url, *known, "user", "grant-role", "root", "root")
+        assert etcdctl(url, *known, "auth", "enable") == "Authentication Enabled"
+        assert etcdctl(url, *known, "get", "k") == "k\nv"
