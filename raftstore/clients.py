@@ -42,6 +42,7 @@ from understudy.raftstore.readindex import ReadState
 from understudy.raftstore.ready import NotLeading, ProposalRefused
 from understudy.raftstore.storage import (
     Alarm,
+    AsUser,
     LeaseKeepAlive,
     LeaseTimeToLive,
     NoSpace,
@@ -61,7 +62,7 @@ from understudy.raftstore.storage.cluster import (
 )
 
 LEADERS_OWN: Final = (LeaseKeepAlive, LeaseTimeToLive, MoveLeader)
-"""Reads that only the leader can answer."""
+"""Reads that only the leader can answer: what is left of leases is in its clock alone."""
 HEARD_SECONDS: Final = 5.0
 """A member that answered within this time counts as healthy, as in etcd."""
 
@@ -138,7 +139,7 @@ class Clients:
                 self._answer(waiting, Answer(reply=self.status()))
             elif is_serializable(request) or (isinstance(request, MemberList) and not request.linearizable):
                 self._answer(waiting, self._read(waiting.request))
-            elif is_write(request) or isinstance(request, LEADERS_OWN):
+            elif is_write(request) or _is_leaders_own(submission.request):
                 if not leading:
                     onward.append(waiting)
                 elif isinstance(request, MoveLeader):
@@ -347,7 +348,7 @@ class Clients:
                 continue
             for waiting in reads:
                 request = unwrapped(waiting.request)
-                if isinstance(request, LEADERS_OWN) and self.raft.leadership is None:
+                if _is_leaders_own(waiting.request) and self.raft.leadership is None:
                     self._answer(waiting, Answer(refusal=NotLeader(self.raft.leader)))
                 elif self.machine.through_log(waiting.request):
                     self._propose(waiting, settled=0)
@@ -391,3 +392,10 @@ class Clients:
             except MailboxFull:
                 self._outcomes[asker] = batch
         return not self._outcomes
+
+
+def _is_leaders_own(request: Any) -> bool:
+    """Whether only the leader can answer a read. It also counts the uses of tokens, which end without any."""
+    if isinstance(request, AsUser) and request.token:
+        return True
+    return isinstance(unwrapped(request), LEADERS_OWN)

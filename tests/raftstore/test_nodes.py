@@ -29,11 +29,16 @@ from understudy.raftstore.membership import (
     Submission,
     Submit,
 )
-from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions
+from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions, StoreOptions
 from understudy.raftstore.ready import PersistentState, Role
 from understudy.raftstore.sessions import Answer
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
+    AsUser,
+    AuthDisable,
+    AuthEnable,
+    Authenticate,
+    AuthError,
     Compare,
     Hash,
     LeaseGrant,
@@ -46,6 +51,8 @@ from understudy.raftstore.storage import (
     Storage,
     Txn,
     Unavailable,
+    UserAdd,
+    UserGrantRole,
     Watch,
     WatchBatch,
 )
@@ -217,6 +224,29 @@ def test_leases_are_kept_alive_through_followers() -> None:
         assert (await store.ask(Range(b"k"))).count == 0
 
     simulate(scenario)
+
+
+def test_a_token_that_is_used_at_a_follower_stays_good() -> None:
+    """The leader, which ends tokens, counts their uses."""
+    store_options = StoreOptions(token_ttl_s=3.0, bcrypt_cost=4)
+    options = GroupOptions(member=MemberOptions(store=store_options))
+
+    async def scenario(b: Bench) -> None:
+        store = b.stores[await b.follower()]
+        await store.ask(UserAdd("root", "secret"))
+        await store.ask(UserGrantRole("root", "root"))
+        await store.ask(AuthEnable())
+        token = (await store.ask(Authenticate("root", "secret"))).token
+        for _ in range(8):
+            await b.world.sleep(1.0)
+            await store.ask(AsUser(Range(b"k"), token))
+        await b.world.sleep(6.0)
+        with pytest.raises(AuthError, match="invalid auth token"):
+            await store.ask(AsUser(Range(b"k"), token))
+        token = (await store.ask(Authenticate("root", "secret"))).token
+        await store.ask(AsUser(AuthDisable(), token))
+
+    simulate(scenario, options=options)
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
