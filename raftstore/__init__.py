@@ -6,6 +6,7 @@ The contract
 The actors
 - `group`: a `Storage` over the members of this host; `router`: gives them requests, again where need be
 - `member`: one member: drives the core, applies the log; `memberlog`: what it makes durable
+- `wal`: a member's log on a disk; `transfers`: its snapshots on their way to and from others
 - `clients`: what a member does for its clients: proposes, forwards, reads, answers
 - `membership`: what members and routers tell each other; `remote_peers`: members in other processes
 - `founding`: what members begin with; `cluster`: the replicated list of them, and when it may change
@@ -26,6 +27,7 @@ The Raft core, sans I/O
 - `log`, `progress`, `leadership`, `readindex`: one concern each
 - `quorum`, `configuration`, `confchange`: who takes part, and what is a majority
 - `messages`, `options`: what is said, and the knobs
+- `snapshot_transfer`: a snapshot between two members, a chunk at a time
 - `loopback`: a whole group in one hand, for transcripts and property tests
 """
 
