@@ -10,7 +10,8 @@ from attrs import define
 
 from understudy.actors import Actor, ActorSystem, ChannelReader, RealWorld, Ref, Shuffled, SimWorld, World
 from understudy.raftstore import watch as watch_hub
-from understudy.raftstore.group import raft_group
+from understudy.raftstore.founding import LocalPeers, Seat, VolatileLogs, founding_state
+from understudy.raftstore.group import Group, raft_group, raft_node
 from understudy.raftstore.memory import memory_store
 from understudy.raftstore.options import GroupOptions, MemberOptions, StoreOptions
 from understudy.raftstore.storage import (
@@ -65,6 +66,7 @@ from understudy.raftstore.storage import (
     WatchBatch,
     prefix_end,
 )
+from understudy.raftstore.storage.cluster import ClusterMember
 
 
 @define
@@ -94,7 +96,24 @@ STORES: dict[str, Callable[[], Callable[[], Actor[Storage]]]] = {
     "memory": lambda: memory_store(options=QUICK),
     "raft": lambda: raft_group(GROUP),
     "raft on three hosts": lambda: raft_group(GROUP, hosts=("etcd-1", "etcd-2", "etcd-3")),
+    "raft, at a follower": lambda: FollowerOfThree,
 }
+
+
+class FollowerOfThree(Group):
+    """The third of three nodes, which does not lead, and has started the other two."""
+
+    def __init__(self) -> None:
+        founders = [ClusterMember(each, f"node-{each}", (f"actor:{each}",)) for each in (1, 2, 3)]
+        state, peers, logs = founding_state(founders, QUICK), LocalPeers(), VolatileLogs()
+        super().__init__([Seat(3, logs.log, "", state)], peers, GROUP)
+        self.others = {each: raft_node(each, peers, logs.log, state, options=GROUP) for each in (1, 2)}
+
+    async def on_start(self) -> None:
+        for each, factory in self.others.items():
+            self.context.spawn(factory, f"node-{each}")
+        await super().on_start()
+
 
 Scenario = Callable[[Bench], Awaitable[None]]
 
