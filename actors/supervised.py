@@ -10,11 +10,11 @@
         if isinstance(news, Restarted): ...          # the rows as of a position; nothing else is missing
         else: ...                                    # the next batch
 
-`open(position)` is an asynchronous context manager around the items after `position`. It is called anew for
-each connection, so it may look for the source anew as well. What the follower does when a connection ends is
-said in `mailbox.following`; this module gives it time, tasks and deadlines. A source that cannot send more
-to a slow reader ends the stream, with an error: it is resumed like any other. One that no longer has what
-comes after a position refuses with `PositionGone` (or what `verdict` takes for that).
+`open(position)` is an asynchronous context manager around the items after `position`, and closes what it
+opened. It is called anew for each connection, so it may look for the source anew. What the follower does
+when a connection ends is said in `mailbox.following`; this module gives it time and deadlines. A source
+that cannot send more to a slow reader ends the stream, with an error, and is resumed like any other. One that
+no longer has what comes after a position refuses with `PositionGone` (or what `verdict` takes for that).
 
 Two forms: `run` calls back from the task that it runs in, one item after the other; `feed` is an iterator,
 whose task belongs to an actor's incarnation. Either way there is back-pressure: what the consumer has not
@@ -92,6 +92,7 @@ class Supervised(Generic[P, T, S]):
     verdict: Callable[[Exception], Verdict] = field(default=verdict_on, kw_only=True)
     patience: Patience = field(factory=Patience, kw_only=True)
     _state: Following[P] = field(init=False)
+    _began: bool = field(default=False, init=False)
     _consumer_error: Exception | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -116,7 +117,8 @@ class Supervised(Generic[P, T, S]):
             Exception: what the consumer raised, or an error of the source for which the verdict is END.
         """
         state = self._state
-        assert state.phase in (Phase.RESTARTING, Phase.CONNECTING), f"{self.label} was run: {state.phase}"
+        assert not self._began, f"{self.label} was run before: {state.phase}"
+        self._began = True
         while True:
             if state.phase is Phase.BACKING_OFF:
                 await self.world.sleep(state.wait_seconds, f"{self.label} back-off")

@@ -5,8 +5,8 @@ cut off, forgets, overflows and falls silent. The view is a list of numbers: a n
 added.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -400,20 +400,27 @@ def test_the_time_a_consumer_takes_is_no_silence_of_the_source() -> None:
 def test_an_item_that_comes_as_its_source_is_given_up_comes_again() -> None:
     """The wait has ended with the item when the deadline passes: the consumer must not be cut off with it."""
     got: list[int] = []
+    tried: list[int] = []
 
     async def main(world: SimWorld) -> None:
         @asynccontextmanager
         async def open(position: int) -> AsyncIterator[AsyncIterator[int]]:
-            async def items() -> AsyncIterator[int]:
+            async def items() -> AsyncGenerator[int, None]:
                 for number in range(position + 1, 10):
-                    # A second is what silence may last; the watchdog has looked since: its timer is younger.
-                    await world.sleep(1.0 if number % 3 == 2 else 0.5)
+                    # A second is what silence may last. The watchdog has looked since, so its timer is
+                    # younger, and fires between the item's coming and the follower's next turn.
+                    came = world.event("an item comes")
+                    late = number % 3 == 2 and number not in tried
+                    tried.append(number)
+                    world.call_later(1.0 if late else 0.5, came.set)
+                    await came.wait()
                     yield number
 
-            yield items()
+            async with aclosing(items()) as stream:
+                yield stream
 
         async def take(number: int) -> None:
-            await world.sleep(0.001)
+            await world.sleep(2.0**-10)  # times that add up exactly
             got.append(number)
 
         follower: Supervised[int, int, None] = Supervised(
@@ -424,6 +431,7 @@ def test_an_item_that_comes_as_its_source_is_given_up_comes_again() -> None:
 
     SimWorld().run(main)
     assert got == list(range(1, 10))
+    assert [tried.count(number) for number in (1, 2, 5)] == [1, 2, 2]
 
 
 @asynccontextmanager
