@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions
+from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions, StoreOptions
 from understudy.raftstore.storage.cluster import ClusterMember
 
 from .autocompaction import Compactor, compactor
@@ -40,6 +40,12 @@ class EtcdConfig:
     election_timeout: int | None = None
     snapshot_count: int | None = None
     max_request_bytes: int = GroupOptions().max_request_bytes
+    max_txn_ops: int = StoreOptions().max_txn_operations
+    quota_backend_bytes: int = 0
+    """0 is the default quota, below 0 none."""
+    bcrypt_cost: int = StoreOptions().bcrypt_cost
+    auth_token_ttl: int = 300
+    """Seconds."""
     auto_compaction_mode: str = "periodic"
     auto_compaction_retention: str = "0"
     cert_file: str = ""
@@ -103,10 +109,21 @@ class EtcdConfig:
 
     def group_options(self) -> GroupOptions:
         """The knobs of the group. Raises EtcdStartError."""
-        member = MemberOptions(raft=self._raft_options())
+        member = MemberOptions(raft=self._raft_options(), store=self._store_options())
         if self.snapshot_count is not None:
             member = evolve(member, snapshot_entries=self.snapshot_count)
         return GroupOptions(members=self.members, member=member, max_request_bytes=self.max_request_bytes)
+
+    def _store_options(self) -> StoreOptions:
+        if not 4 <= self.bcrypt_cost <= 31:
+            raise EtcdStartError(f"--bcrypt-cost is {self.bcrypt_cost}", "it is from 4 to 31")
+        quota = self.quota_backend_bytes or StoreOptions().quota_bytes
+        return StoreOptions(
+            max_txn_operations=self.max_txn_ops,
+            quota_bytes=max(0, quota),
+            bcrypt_cost=self.bcrypt_cost,
+            token_ttl_s=float(self.auth_token_ttl),
+        )
 
     def _raft_options(self) -> RaftOptions:
         defaults = RaftOptions()

@@ -34,6 +34,8 @@ def test_timeouts_are_drawn_between_once_and_twice_what_was_asked_for() -> None:
         ({"initial_cluster": "a=http://h:1"}, "does not name this member"),
         ({"initial_cluster": "default"}, "is not NAME=URL"),
         ({"initial_cluster_state": "old"}, "new or existing"),
+        ({"bcrypt_cost": 3}, "from 4 to 31"),
+        ({"peer_cert_file": "c.pem"}, "go together"),
         ({"cert_file": "c.pem"}, "go together"),
         ({"auto_compaction_mode": "daily"}, "neither periodic nor revision"),
         ({"auto_compaction_retention": "soon"}, "no duration"),
@@ -52,6 +54,15 @@ def test_a_cluster_may_give_a_member_several_urls() -> None:
         "a": ["http://h:1", "http://i:1"],
         "b": ["http://h:2"],
     }
+
+
+def test_limits_reach_the_state_machine() -> None:
+    config = EtcdConfig(max_txn_ops=7, quota_backend_bytes=1000, bcrypt_cost=4, auth_token_ttl=9)
+    store = config.group_options().member.store
+    limits = (store.max_txn_operations, store.quota_bytes, store.bcrypt_cost, store.token_ttl_s)
+    assert limits == (7, 1000, 4, 9.0)
+    assert EtcdConfig(quota_backend_bytes=-1).group_options().member.store.quota_bytes == 0
+    assert EtcdConfig().group_options().member.store.quota_bytes == 2 << 30
 
 
 def test_urls_are_written_as_they_are_read() -> None:
