@@ -1,7 +1,7 @@
 """The store as a single actor in memory: the same state machine, and nothing between it and its clients."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from attrs import frozen
 
@@ -27,6 +27,19 @@ from understudy.raftstore.storage import (
     Txn,
     WatchOpened,
 )
+from understudy.raftstore.storage.cluster import (
+    ClusterMember,
+    MemberAdd,
+    MemberList,
+    MemberListReply,
+    MemberPromote,
+    MemberRemove,
+    MembershipError,
+    MembershipProblem,
+    MemberUpdate,
+    MoveLeader,
+    MoveLeaderReply,
+)
 from understudy.raftstore.transaction import check_shape
 
 MEMBER: Final = 1
@@ -37,6 +50,18 @@ MEMBER: Final = 1
 @frozen
 class ExpireLeases(Message[Storage]):
     """The store's own timer: some lease may be over."""
+
+
+def _refusing(request_type: type[Message[Any]]) -> Callable[[Any, Any], Any]:
+    """A handler for one kind of change of the members: there is one, always."""
+
+    def refuse(self: Any, request: Any) -> NoReturn:
+        if not isinstance(request, MemberAdd) and request.id != MEMBER:
+            raise MembershipError("member not found", f"{request.id}")
+        problem: MembershipProblem = "re-configuration failed due to not enough started members"
+        raise MembershipError(problem, "a store in memory has one member, always")
+
+    return handles(request_type)(refuse)
 
 
 class MemoryStore(Serving, Actor[Storage]):
@@ -80,6 +105,25 @@ class MemoryStore(Serving, Actor[Storage]):
     @handles(OpenWatch)
     def on_open_watch(self, request: OpenWatch) -> WatchOpened:
         return self._feeds.open(request.watch, request.to)
+
+    # ---------------------------------------------------------------- a group of one, for good
+
+    @handles(MemberList)
+    def on_member_list(self, request: MemberList) -> MemberListReply:
+        return MemberListReply(self.machine.store.revision, (ClusterMember(MEMBER, "memory"),))
+
+    _member_add = _refusing(MemberAdd)
+    _member_remove = _refusing(MemberRemove)
+    _member_update = _refusing(MemberUpdate)
+    _member_promote = _refusing(MemberPromote)
+
+    @handles(MoveLeader)
+    def on_move_leader(self, request: MoveLeader) -> MoveLeaderReply:
+        if request.target != MEMBER:
+            raise MembershipError("bad leader transferee", f"member {request.target} is not a voter")
+        return MoveLeaderReply(self.machine.store.revision, MEMBER)
+
+    # ---------------------------------------------------------------- what the time brings
 
     def _run(self, request: Any, trusted: bool) -> Answer:
         answer, woken = self.machine.run(request, trusted=trusted)

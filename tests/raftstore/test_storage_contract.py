@@ -66,7 +66,13 @@ from understudy.raftstore.storage import (
     WatchBatch,
     prefix_end,
 )
-from understudy.raftstore.storage.cluster import ClusterMember
+from understudy.raftstore.storage.cluster import (
+    ClusterMember,
+    MemberList,
+    MemberRemove,
+    MembershipError,
+    MoveLeader,
+)
 
 
 @define
@@ -360,7 +366,7 @@ def test_leases_take_their_keys_with_them(play: Play) -> None:
         await b.store.ask(Put(b"c", b""))
         await b.store.ask(Put(b"b", b"x", ignore_lease=True))
         left = await b.store.ask(LeaseTimeToLive(lease, keys=True))
-        assert left.keys == (b"a", b"b") and 55 < left.ttl_s <= 60
+        assert sorted(left.keys) == [b"a", b"b"] and 55 < left.ttl_s <= 60
         assert (await b.store.ask(LeaseList())).ids == tuple(sorted((lease, 500)))
         before = (await b.store.ask(Range(b"a"))).revision
         assert (await b.store.ask(LeaseRevoke(lease))).revision == before + 1
@@ -615,3 +621,20 @@ def test_leases_end_when_nobody_keeps_them_alive(store: str) -> None:
             assert (gone.count, gone.revision) == (0, 3)
 
     SimWorld(1, turns_max=200_000).run(main)
+
+
+def test_a_store_says_who_keeps_it_and_who_leads(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.store.ask(Put(b"k", b""))
+        status = await b.store.ask(Status())
+        for linearizable in (True, False):
+            members = (await b.store.ask(MemberList(linearizable))).members
+            assert status.member in {member.id for member in members}
+            assert status.leader in {member.id for member in members}
+        assert (await b.store.ask(MoveLeader(status.leader))).leader == status.leader
+        with pytest.raises(MembershipError, match="bad leader transferee"):
+            await b.store.ask(MoveLeader(9))
+        with pytest.raises(MembershipError, match="member not found"):
+            await b.store.ask(MemberRemove(9))
+
+    play(scenario)
