@@ -22,6 +22,7 @@ from understudy.raftstore.storage import Put
 from understudy.raftstore.wal.disklog import DiskLog
 from understudy.raftstore.wal.errors import Damaged, DiskUnusable, FolderRefused
 from understudy.raftstore.wal.folder import Identity, segment_name, snapshot_name
+from understudy.raftstore.wal.frames import scan
 from understudy.raftstore.wal.segments import LogOptions
 from understudy.raftstore.wal.snapshot_format import SnapshotReader, snapshot_stream
 
@@ -394,5 +395,19 @@ def test_a_snapshot_is_streamed_as_it_is_kept() -> None:
         reader.feed(b"".join(pieces))
         assert reader.snapshot().data.store.revision == 11
         assert reader.head is not None and reader.head.cluster == OWNER.cluster
+
+    run(main)
+
+
+def test_a_flipped_bit_in_the_last_acknowledged_batch_is_refused_and_nothing_is_changed() -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        await prepared(world, disk)()
+        path = f"{FOLDER}/{[name for name in await disk.list(FOLDER) if name.endswith('.wal')][-1]}"
+        found = scan(await disk.read_file(path))
+        disk.flip_bit(path, (found.frames[-1].end - 5) * 8)
+        before = await disk.read_file(path)
+        with pytest.raises(Damaged, match=f"byte {found.frames[-1].offset}: .*expected the checksum"):
+            await new_log(disk).open()
+        assert await disk.read_file(path) == before
 
     run(main)
