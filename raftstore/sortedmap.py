@@ -90,12 +90,6 @@ class SortedMap(Generic[K, V]):
         last, stop = (len(self._keys) - 1, len(self._keys[-1])) if end is None else self._seek(end)
         return max(0, sum(self._sizes[first:last]) + stop - offset)
 
-    def keys(self, start: K, end: K | None) -> list[K]:
-        found: list[K] = []
-        for at, offset, to in self._pieces(start, end):
-            found.extend(self._keys[at][offset:to])
-        return found
-
     def values(self, start: K, end: K | None, limit: int = 0) -> list[V]:
         """The values of the keys in [start, end), ascending; the first `limit` of them, 0 for all."""
         found: list[V] = []
