@@ -33,6 +33,13 @@ from understudy.raftstore.storage import (
     UserGrantRole,
     Watch,
 )
+from understudy.raftstore.storage.cluster import (
+    MemberAdd,
+    MemberList,
+    MemberPromote,
+    MemberRemove,
+    MembershipError,
+)
 
 HOSTS = ("etcd-1", "etcd-2", "etcd-3")
 
@@ -279,3 +286,42 @@ def test_an_idle_group_elects_nobody_and_takes_few_turns() -> None:
         assert (await b.store.ask(Status())).term == 1
 
     simulate(scenario, hosts=None)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_members_of_a_group_in_one_process_are_exchanged_while_it_is_written_to(seed: int) -> None:
+    options = GroupOptions(member=MemberOptions(snapshot_entries=20, keep_entries=5))
+
+    async def scenario(b: Bench) -> None:
+        for number in range(30):
+            await b.write(number)
+        for old, new in ((1, 4), (2, 5), (3, 6)):
+            await b.store.ask(MemberAdd((f"actor:member-{new}",), is_learner=True))
+            await b.store.ask(StartMember(new, host=f"etcd-{new}"))
+            with b.world.deadline(10.0):
+                while True:
+                    try:
+                        await b.store.ask(MemberPromote(new))
+                        break
+                    except MembershipError:
+                        await b.world.sleep(0.1)
+            await b.world.sleep(0.5)
+            await b.store.ask(MemberRemove(old))
+            for number in range(100 * new, 100 * new + 10):
+                await b.write(number)
+        members = (await b.store.ask(MemberList())).members
+        assert [(member.id, member.name) for member in members] == [
+            (4, "member-4"),
+            (5, "member-5"),
+            (6, "member-6"),
+        ]
+        # What is certain goes by those who belong to it now.
+        await b.world.sleep(1.0)
+        await b.store.ask(StopMember(4))
+        await b.write(1_001)
+        await b.store.ask(StopMember(5))
+        with pytest.raises(Unavailable, match="no majority"):
+            await b.write(1_002)
+        await b.store.ask(StartMember(5))
+
+    simulate(scenario, seed=seed, schedule=Shuffled(seed), options=options)
