@@ -30,9 +30,11 @@ from understudy.components.machinery.resources import NODES, PODS
 from understudy.components.node import Node, NodeOptions
 from understudy.components.pod_client import PodClient
 from understudy.components.scheduler.scheduler import Scheduler, SchedulerOptions
+from understudy.components.startup import StartError
+from understudy.mailbox import Refusal
 from understudy.raftstore.group import raft_group
 from understudy.raftstore.options import GroupOptions
-from understudy.raftstore.storage import Storage
+from understudy.raftstore.storage import Status, Storage
 
 if TYPE_CHECKING:
     from understudy.components.front import Front
@@ -49,6 +51,10 @@ class ClusterOptions:
     """The options of every component, by their own names."""
 
     etcd: GroupOptions = field(factory=GroupOptions)
+    store: Callable[[], Actor[Storage]] | None = None
+    """A factory for another store than a Raft group of `etcd`: a real etcd, for instance."""
+    store_name: str = ""
+    """What that store is called in messages to the user."""
     api_server: ApiServerOptions = field(factory=ApiServerOptions)
     controller_manager: ControllerManagerOptions = field(factory=ControllerManagerOptions)
     scheduler: SchedulerOptions = field(factory=SchedulerOptions)
@@ -178,11 +184,8 @@ class Cluster:
         say = self._progress
         options = self.options
 
-        members = range(1, options.etcd.members + 1)
-        store: Ref[Storage] = system.spawn(
-            raft_group(options.etcd, [f"etcd-{member}" for member in members]), "etcd", host="control-plane"
-        )
-        say("etcd", f"{options.etcd.members} members")
+        store = await _start_store(system, options)
+        say("etcd", options.store_name or f"{options.etcd.members} members")
         network = system.spawn(FakePodNetwork, "network", host="network")
 
         api_options = options.api_server
@@ -268,6 +271,22 @@ def node_ip(number: int) -> str:
     """The address of the node of that number, from 1, in 172.18.0.0/16."""
     host = number + 1
     return f"172.18.{host >> 8}.{host & 255}"
+
+
+async def _start_store(system: ActorSystem, options: ClusterOptions) -> Ref[Storage]:
+    """Raises StartError: a store elsewhere does not answer."""
+    if options.store is None:
+        members = range(1, options.etcd.members + 1)
+        group = raft_group(options.etcd, [f"etcd-{member}" for member in members])
+        return system.spawn(group, "etcd", host="control-plane")
+    store: Ref[Storage] = system.spawn(options.store, "etcd", host="control-plane")
+    try:
+        await store.ask(Status())
+    except Refusal as refusal:
+        raise StartError(
+            f"the store {options.store_name} does not answer: {refusal}", "is it running there?"
+        ) from refusal
+    return store
 
 
 def _api_server(

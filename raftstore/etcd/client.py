@@ -26,6 +26,13 @@ CONNECT_SECONDS: Final = 5.0
 STREAM_WAITING_BYTES_MAX: Final = 1 << 20
 
 
+def default_tls() -> ssl.SSLContext:
+    """TLS to a server whose certificate the system trusts (SSL_CERT_FILE names others)."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
 @define(eq=False)
 class GrpcStream(ClientStream):
     channel: "GrpcChannel"

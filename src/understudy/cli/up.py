@@ -46,6 +46,12 @@ SEED_HELP = (
     show_default=True,
     help="Where the administrator's kubeconfig is written, readable by its owner only.",
 )
+@click.option(
+    "--store",
+    metavar="etcd=URL[,URL]",
+    default=None,
+    help="Keep everything in a real etcd (3.4.31, 3.5.13 or newer) instead of members in this process.",
+)
 @click.option("--seed", type=int, default=None, metavar="N", help=SEED_HELP)
 @click.option(
     "--inspect",
@@ -56,7 +62,9 @@ SEED_HELP = (
     metavar="PATH",
     help="Serve a read-only picture of the actors on a Unix socket, for `understudy actors`.",
 )
-def up(nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None) -> int:
+def up(
+    nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None, store: str | None
+) -> int:
     """Start a cluster and keep it running until Ctrl-C."""
     # Nothing that is loaded now will ever be garbage, so looking for it only delays the start.
     gc.disable()
@@ -67,7 +75,7 @@ def up(nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     _raise_file_limit()
     try:
-        trio.run(_run, nodes, bind, kubeconfig, seed, inspect)
+        trio.run(_run, nodes, bind, kubeconfig, seed, inspect, _store_options(store))
     except BaseExceptionGroup as group:
         error = _only(group)
         if error is None:
@@ -96,13 +104,47 @@ def _explain(error: BaseException) -> int:
     return 130
 
 
-async def _run(nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None) -> None:
+def _store_options(text: str | None) -> Any:
+    """The cluster's options with the store that was asked for; None for the default.
+
+    Raises:
+        StartError: it is not `etcd=URL`, or what that needs is not installed.
+    """
+    if text is None:
+        return None
+    from understudy.components.startup import StartError
+
+    kind, _, urls = text.partition("=")
+    if kind != "etcd" or not urls:
+        raise StartError(f"--store is {text!r}", "for example --store etcd=http://127.0.0.1:2379")
+    try:
+        from understudy.raftstore.etcd.client import GrpcChannel, default_tls
+        from understudy.raftstore.etcd.configuration import parse_urls
+        from understudy.raftstore.etcd.listening import EtcdStartError
+        from understudy.raftstore.etcd.remote_store import remote_store
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("h2", "google", "google.protobuf"):
+            raise
+        raise StartError(f"--store etcd=... needs {missing.name}", "pip install 'understudy[etcd]'") from None
+    from understudy.components.cluster import ClusterOptions
+
+    try:
+        parsed = parse_urls(urls, "--store")
+    except EtcdStartError as error:
+        raise StartError(error.message, error.hint) from None
+    tls = default_tls() if any(url.scheme == "https" for url in parsed) else None
+    return ClusterOptions(store=remote_store(lambda: GrpcChannel(parsed, tls)), store_name=urls)
+
+
+async def _run(
+    nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None, options: Any
+) -> None:
     import trio
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, signals, nursery)
-            await _serve(nodes, bind, kubeconfig, seed, inspect)
+            await _serve(nodes, bind, kubeconfig, seed, inspect, options)
 
 
 async def _stop_on_signal(signals: Any, nursery: Any) -> None:
@@ -122,7 +164,9 @@ def _cut_off(number: int, frame: object) -> None:
     os._exit(1)
 
 
-async def _serve(nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None) -> None:
+async def _serve(
+    nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None, options: Any
+) -> None:
     import trio
 
     from understudy.components.client.kubeconfig import check_writable, write_kubeconfig
@@ -132,7 +176,7 @@ async def _serve(nodes: int, bind: str, kubeconfig: Path, seed: int | None, insp
 
     async with (
         _inspection(inspect) as serve_inspection,
-        Cluster(nodes=nodes, bind=bind, seed=seed, on_progress=_print_component) as cluster,
+        Cluster(nodes=nodes, bind=bind, seed=seed, options=options, on_progress=_print_component) as cluster,
         trio.open_nursery() as nursery,
     ):
         if serve_inspection is not None:
