@@ -153,6 +153,11 @@ def allowed_for(name: str) -> frozenset[str]:
     return granted
 
 
+def _is_disk(node: ast.expr) -> bool:
+    """Whether a method is called on the World's disk, by its name: it has methods of the same names."""
+    return (node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")) == "disk"
+
+
 class Finder(ast.NodeVisitor):
     """Collects what a module imports and uses, each as a full dotted name."""
 
@@ -190,7 +195,7 @@ class Finder(ast.NodeVisitor):
         full = self._dotted(node)
         if full is not None:
             self._used(node.lineno, full)
-        elif node.attr in FILE_METHODS:
+        elif node.attr in FILE_METHODS and not _is_disk(node.value):
             self._complain(node.lineno, node.attr, f"touches files: .{node.attr}")
         self.generic_visit(node)
 

@@ -21,7 +21,7 @@ from understudy.mailbox import message
 from understudy.mailbox.codec import Codec, CodecError
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.messages import Snapshot
-from understudy.raftstore.snapshot import MachineSnapshot, PackedSnapshot, Restorer
+from understudy.raftstore.snapshot import MachineSnapshot, Restorer
 
 FORMAT: Final = 1
 MAGIC: Final = b"understudy snap\n"
@@ -66,7 +66,7 @@ class StreamFoot:
 
 def encode_snapshot(snapshot: Snapshot, cluster: int, slice_bytes: int = 64 << 10) -> Iterator[bytes]:
     """The stream, a chunk at a time. Its data is None for the state before the first entry."""
-    data = snapshot.data.unpack() if isinstance(snapshot.data, PackedSnapshot) else snapshot.data
+    data = snapshot.data
     assert data is None or isinstance(data, MachineSnapshot), type(data)
     yield MAGIC
     checksum, chunks, size_bytes = 0, 0, len(MAGIC)
