@@ -191,8 +191,8 @@ def test_disks_that_take_two_seconds_depose_nobody_and_elect_nobody(slow: tuple[
                 nursery.start_soon(b.writer, 1000 * lane, 4)
         took = b.world.monotonic() - began
         assert len(b.acknowledged) == 32
-        # With two disks that are quick, nobody waits for the third.
-        assert took < (1.0 if len(slow) == 1 else 40.0)
+        # With two disks that are quick, nobody waits for the third; a new segment costs three syncs.
+        assert took < (1.0 if len(slow) == 1 else 60.0)
         assert (await b.leader(), (await b.store.ask(Status())).term) == before
 
     simulate(scenario, options=evolve(OPTIONS, request_timeout_seconds=30.0))
