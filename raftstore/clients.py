@@ -10,7 +10,7 @@ what is left of leases, it is asked for.
 from collections.abc import Callable
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from understudy.actors import Ref, World
 from understudy.mailbox import MailboxFull
@@ -86,6 +86,8 @@ class Waiting:
     request: Any
     forwarded_bytes: int = 0
     """What it counts against the limit on what is forwarded and not answered."""
+    term: int = 0
+    """In which this member, leading, put it into its log; 0 if it did not."""
 
 
 @define(eq=False)
@@ -119,6 +121,7 @@ class Clients:
         ref = self.peers.get(forward.member)
         if ref is None:
             return  # It will send them again to whoever leads then.
+        self._forget(forward.session, forward.settled)
         self._take(Asker(ref, forward.session, forwarded=True), forward.settled, forward.submissions)
 
     def outcomes(self, outcomes: ForwardOutcomes) -> None:
@@ -142,6 +145,8 @@ class Clients:
             elif is_write(request) or _is_leaders_own(submission.request):
                 if not leading:
                     onward.append(waiting)
+                elif self._is_proposed(waiting):
+                    self._await_log(waiting)  # It is in the log, whose disk may just be slow.
                 elif isinstance(request, MoveLeader):
                     self._move_leader(waiting, request)
                 elif isinstance(request, ClusterChange):
@@ -195,10 +200,13 @@ class Clients:
         else:
             self._await_log(waiting)
 
+    def _is_proposed(self, waiting: Waiting) -> bool:
+        """Whether a request is in the log already, by this leader, whom nobody can have replaced."""
+        known = self._waiting.get(waiting.asker.session, {}).get(waiting.number)
+        return known is not None and known.term == self.raft.term
+
     def _await_log(self, waiting: Waiting) -> None:
-        # What was forwarded is answered by the member that forwarded it, when it applies the log.
-        if not waiting.asker.forwarded:
-            self._register(waiting)
+        self._register(evolve(waiting, term=self.raft.term))
 
     def _refused(self, waiting: Waiting, error: ProposalRefused) -> None:
         refusal = Busy(error.reason) if error.passing else Unavailable(error.reason)
@@ -239,7 +247,8 @@ class Clients:
     def applied(self, command: Command, answer: Answer) -> None:
         """The log has a command, and this came of it."""
         waiting = self._pop(command.session, command.number)
-        if waiting is not None:
+        # What was forwarded is answered by the member that forwarded it, when it applies this.
+        if waiting is not None and not waiting.asker.forwarded:
             self._answer(waiting, answer)
 
     def restored(self) -> None:
@@ -248,7 +257,8 @@ class Clients:
             for number in list(numbers):
                 waiting = numbers.pop(number)
                 self._forwarded_bytes -= waiting.forwarded_bytes
-                self._answer(waiting, Answer(refusal=NotLeader(self.raft.leader)))
+                if not waiting.asker.forwarded:
+                    self._answer(waiting, Answer(refusal=NotLeader(self.raft.leader)))
 
     # ---------------------------------------------------------------- the group itself
 

@@ -81,7 +81,7 @@ class Member(Actor[Membership]):
         self._unsynced: deque[Ready] = deque()
         """Taken by the driver, and not durable yet, in order."""
         self._compacting = False
-        self._news_due = False
+        self._news_due = True
         """Something about the group changed that its router wants to know."""
         self._leaving = False
         """The log says that this member was taken out."""
@@ -97,6 +97,7 @@ class Member(Actor[Membership]):
         random = self.world.rng(f"raft {self.context.path}")
         self.raft = Raft(self.member, persistent, self.options.raft, random, self._now_ms())
         self.machine.restore(persistent.snapshot.data)
+        self._leaving = self.member in self.machine.cluster.removed
         self.peers.learn(self.machine.cluster.all())
         self._feeds = Feeds(self.context, self.machine)
         self._clients = Clients(

@@ -31,7 +31,7 @@ from understudy.raftstore.membership import (
 )
 from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions, StoreOptions
 from understudy.raftstore.ready import PersistentState, Role
-from understudy.raftstore.sessions import Answer
+from understudy.raftstore.sessions import Answer, Command
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
     AsUser,
@@ -46,6 +46,7 @@ from understudy.raftstore.storage import (
     LeaseTimeToLive,
     OpenWatch,
     Put,
+    PutReply,
     Range,
     Status,
     Storage,
@@ -557,6 +558,28 @@ def test_a_change_that_the_leader_gets_twice_is_done_once(pause_seconds: float) 
         assert [member.id for member in listed.members] == [1, 2, 3, 4]
         told = {answer for answer in answers if not isinstance(answer.refusal, Busy)}
         assert told == {Answer(MemberAddReply(1, listed.members[3], listed.members))}
+
+    simulate(scenario)
+
+
+def test_what_is_sent_again_is_not_put_into_the_same_leader_s_log_again() -> None:
+    """While a majority, or a disk, is slow, repetitions would only add to what it has to do."""
+
+    async def scenario(b: Bench) -> None:
+        leader = await b.leader()
+        rest = [f"etcd-{member}" for member in b.stores if member != leader]
+        b.world.network.partition([f"etcd-{leader}"], rest)
+        answers: list[Answer] = []
+        asker = b.system.spawn(lambda: Asking(answers), "asker", host=f"etcd-{leader}")
+        for _ in range(3):
+            submit = Submit(77, 0, (Submission(5, Put(b"k", b"v")),), asker)
+            b.member(leader).context.self.tell(submit)
+            await b.world.sleep(0.1)
+        commands = [entry.data for entry in b.member(leader).raft.log.entries]
+        assert sum(isinstance(each, Command) and each.session == 77 for each in commands) == 1
+        b.world.network.heal()
+        await b.world.sleep(1.0)
+        assert [answer.reply for answer in answers] == [PutReply(2)]
 
     simulate(scenario)
 
