@@ -10,7 +10,7 @@ from understudy.mailbox import Refusal
 from understudy.raftstore import storage
 from understudy.raftstore.machine import size_bytes
 from understudy.raftstore.options import GroupOptions
-from understudy.raftstore.storage.cluster import MembershipError, MembershipProblem
+from understudy.raftstore.storage.cluster import ClusterChange, MembershipError, MembershipProblem, MoveLeader
 from understudy.raftstore.transaction import MAX_OPERATIONS
 
 from .grpc import Code, NotSent, RpcError
@@ -112,6 +112,7 @@ INVALID_SORT: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid sort option")
 
 
 _BACK: Final = {status: name for name, status in _TEXTS.items()}
+_MEMBERSHIP_BACK: Final = {status[1]: problem for problem, status in _MEMBERSHIP.items()}
 _AUTH_BACK: Final = {status[1]: problem for problem, status in _AUTH.items()}
 # etcd 3.4 lets this one out as it is.
 _AUTH_BACK["auth: permission denied"] = "permission denied"
@@ -142,6 +143,9 @@ def refusal_of(error: RpcError, request: Any) -> storage.StorageError:
     problem = _AUTH_BACK.get(error.message.partition(" desc = ")[2] or error.message)
     if problem is not None:
         return storage.AuthError(problem)
+    membership = _MEMBERSHIP_BACK.get(error.message)
+    if membership is not None and isinstance(request, ClusterChange | MoveLeader):
+        return MembershipError(membership)
     match _BACK.get(status):
         case "EmptyKey":
             return storage.EmptyKey()

@@ -39,6 +39,7 @@ from understudy.raftstore.storage import (
     WatchBatch,
     WatchOpened,
 )
+from understudy.raftstore.storage.cluster import MoveLeader
 
 from .calls import Channel, ClientStream
 from .errors import COMPACTED, FUTURE_REVISION, refusal_of
@@ -86,7 +87,7 @@ class RemoteStore(Actor[Storage]):
     async def on_start(self) -> None:
         self.context.start_soon(self.channel.run, name=f"{self.context.path} connection")
 
-    for _request in REQUESTS:
+    for _request in {**dict.fromkeys(REQUESTS), **ROUTES}:
         vars()[f"_serve_{_request.__name__}"] = serving(_request, concurrent=True)
 
     async def serve(self, request: Any) -> object:
@@ -103,6 +104,8 @@ class RemoteStore(Actor[Storage]):
                     return await self._open_watch(request, metadata)
                 case LeaseKeepAlive():
                     return await self._keep_alive(request, metadata)
+                case MoveLeader():
+                    return evolve(await self._call(request, metadata), leader=request.target)
                 case RequestProgress():
                     return await self._request_progress(metadata)
                 case _:

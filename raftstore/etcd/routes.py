@@ -6,6 +6,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from understudy.raftstore import storage
+from understudy.raftstore.storage import cluster
 
 from .authority import PERMISSION_TYPES
 from .maintaining import ALARM_ACTIONS, ALARM_TYPES
@@ -106,6 +107,20 @@ def _role_get_reply(response: Any) -> storage.RoleGetReply:
     return storage.RoleGetReply(_revision(response), tuple(permissions))
 
 
+def _member(member: Any) -> cluster.ClusterMember:
+    return cluster.ClusterMember(
+        member.ID, member.name, tuple(member.peerURLs), tuple(member.clientURLs), member.isLearner
+    )
+
+
+def _members(response: Any) -> tuple[cluster.ClusterMember, ...]:
+    return tuple(sorted(map(_member, response.members), key=lambda member: member.id))
+
+
+def _members_reply(response: Any) -> cluster.MembersReply:
+    return cluster.MembersReply(_revision(response), _members(response))
+
+
 def _auth(name: str, request: Callable[[Any], Any], reply: Callable[[Any], Any] = _auth_reply) -> Route:
     return Route(f"/etcdserverpb.Auth/{name}", request, reply)
 
@@ -159,6 +174,38 @@ ROUTES: Final[dict[type, Route]] = {
         lambda response: storage.HashReply(_revision(response), response.hash),
     ),
     storage.Alarm: Route("/etcdserverpb.Maintenance/Alarm", _alarm_request, _alarm_reply),
+    cluster.MemberList: Route(
+        "/etcdserverpb.Cluster/MemberList",
+        lambda request: messages.MemberListRequest(linearizable=request.linearizable),
+        lambda response: cluster.MemberListReply(_revision(response), _members(response)),
+    ),
+    cluster.MemberAdd: Route(
+        "/etcdserverpb.Cluster/MemberAdd",
+        lambda request: messages.MemberAddRequest(peerURLs=request.peer_urls, isLearner=request.is_learner),
+        lambda response: cluster.MemberAddReply(
+            _revision(response), _member(response.member), _members(response)
+        ),
+    ),
+    cluster.MemberRemove: Route(
+        "/etcdserverpb.Cluster/MemberRemove",
+        lambda request: messages.MemberRemoveRequest(ID=request.id),
+        _members_reply,
+    ),
+    cluster.MemberUpdate: Route(
+        "/etcdserverpb.Cluster/MemberUpdate",
+        lambda request: messages.MemberUpdateRequest(ID=request.id, peerURLs=request.peer_urls),
+        _members_reply,
+    ),
+    cluster.MemberPromote: Route(
+        "/etcdserverpb.Cluster/MemberPromote",
+        lambda request: messages.MemberPromoteRequest(ID=request.id),
+        _members_reply,
+    ),
+    cluster.MoveLeader: Route(
+        "/etcdserverpb.Maintenance/MoveLeader",
+        lambda request: messages.MoveLeaderRequest(targetID=request.target),
+        lambda response: cluster.MoveLeaderReply(_revision(response), 0),
+    ),
     storage.AuthEnable: _auth("AuthEnable", lambda request: messages.AuthEnableRequest()),
     storage.AuthDisable: _auth("AuthDisable", lambda request: messages.AuthDisableRequest()),
     storage.AuthStatus: _auth(
