@@ -2,7 +2,7 @@
 
 from attrs import define
 
-from understudy.actors.disk import DiskError, InUse, NoSpace, NotPermitted
+from understudy.actors.disk import DiskError, InUse, NoSpace, NoSuchFile, NotPermitted
 
 
 @define(slots=False)
@@ -46,6 +46,8 @@ def unusable(folder: str, error: DiskError) -> StoreFolderError:
             return FolderRefused(
                 path, "another process has this folder open", "Stop that one, or use another folder"
             )
+        case NoSuchFile():
+            return FolderRefused(path, "there is no such file or folder", "Check the name")
         case NoSpace():
             return DiskUnusable(path, "the disk is full", "Make room, then start the member again")
         case NotPermitted():

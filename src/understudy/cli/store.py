@@ -23,6 +23,8 @@ DEPTH_MAX = 3
 """Members' folders are looked for so far below the one that was named."""
 SHOWN_BYTES = 60
 """Of a key or value."""
+WIDTH_MIN = 120
+"""Columns: names of files are long, and a table of folded cells cannot be read."""
 
 folder_argument = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 
@@ -246,6 +248,7 @@ def _print_report(report: "Report") -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
+    console.width = max(console.width, WIDTH_MIN)
     state = report.hard_state
     console.print(
         f"{report.folder}: {report.owner}, term {state.term}, vote {state.vote}, "

@@ -142,6 +142,14 @@ def test_a_folder_in_use_or_of_nobody_is_refused(root: Path, tmp_path: Path) -> 
     assert "Name one of" in store("dump", root).output
 
 
+def test_a_report_keeps_each_file_on_a_line(root: Path) -> None:
+    names = [file.name for file in (root / "member-1").iterdir() if file.suffix in (".wal", ".snap")]
+    lines = store("verify", root / "member-1").output.splitlines()
+    for name in names:
+        assert len([line for line in lines if line.startswith(name)]) == 1
+    assert len(lines) == len(names) + 2, lines
+
+
 def test_a_snapshot_is_described_and_restored(root: Path, tmp_path: Path) -> None:
     file = sorted((root / "member-1").glob("*.snap"))[-1]
     status = json.loads(store("snapshot", "status", file, "--json").output)
@@ -154,3 +162,5 @@ def test_a_snapshot_is_described_and_restored(root: Path, tmp_path: Path) -> Non
     flip(file, 100)
     damaged = store("snapshot", "status", file)
     assert damaged.return_value == 1 and "byte" in damaged.output
+    missing = store("snapshot", "status", root / "none.snap")
+    assert missing.return_value == 2 and "no such file" in missing.output and "lost" not in missing.output
