@@ -36,7 +36,8 @@ class Call(ABC):
 
     @abstractmethod
     async def send(self, response: Any) -> None:
-        """Send a message, waiting while the client is slower. Several tasks may send."""
+        """Send a message, then wait while the client is slower. Several tasks may send: what they send goes
+        out in the order in which they began."""
 
 
 class ClientStream(ABC):
@@ -97,12 +98,13 @@ class _Pipe:
         changed.set()
 
     async def put(self, item: bytes) -> None:
-        while len(self.items) >= self.capacity and not self.ended:
-            await self._changed.wait()
         if self.ended:
             raise self.error or RpcError(Code.CANCELLED, "the call is over")
+        # Taken in first and waited for then: of two senders the first to begin comes first.
         self.items.append(item)
         self._wake()
+        while len(self.items) > self.capacity and not self.ended:
+            await self._changed.wait()
 
     async def get(self) -> bytes | None:
         while not self.items and not self.ended:

@@ -59,6 +59,14 @@ class NotSent(RpcError):
     """A call that certainly did not reach a server."""
 
 
+def first_rpc_error(group: BaseExceptionGroup[BaseException]) -> RpcError | None:
+    """Several tasks of a call failed at once: the first of them with a status."""
+    inner: BaseException | None = group.subgroup(RpcError)
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    return inner if isinstance(inner, RpcError) else None
+
+
 def quote_message(text: str) -> str:
     """A status message as the header `grpc-message` carries it: percent-encoded, printable ASCII as it is."""
     return quote(text, safe=_UNESCAPED)

@@ -318,10 +318,6 @@ class Connection:
                     await self.service.serve(call)
                 except RpcError as error:
                     failure = error
-                except BaseExceptionGroup as group:
-                    failure = _first_rpc_error(group)
-                    if failure is None:
-                        raise
         except Exception:
             log.exception("%s failed", call.method.path)
             failure = RpcError(Code.INTERNAL, "the server failed; its log says why")
@@ -333,15 +329,6 @@ class Connection:
             self.protocol.taken(call.number, came.taken_bytes)
         self.protocol.finish(call.number, failure)
         self.say()
-
-
-def _first_rpc_error(group: BaseExceptionGroup[BaseException]) -> RpcError | None:
-    """Several tasks of a call failed at once: the first of them with a status."""
-    matching = group.subgroup(RpcError)
-    inner: BaseException | None = matching
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    return inner if isinstance(inner, RpcError) else None
 
 
 def _unknown(path: str) -> str:

@@ -28,7 +28,7 @@ from . import errors
 from .autocompaction import Compactor
 from .calls import Call
 from .errors import rpc_error
-from .grpc import Code, RpcError
+from .grpc import Code, RpcError, first_rpc_error
 from .schema import METHODS, messages
 from .translation import (
     delete_from,
@@ -135,6 +135,11 @@ class EtcdService:
                 await stream(call)
         except StorageError as refusal:
             raise rpc_error(refusal) from refusal
+        except BaseExceptionGroup as group:
+            first = first_rpc_error(group)
+            if first is None:
+                raise
+            raise first from group
 
     async def _while_led(self, stream: StreamHandler, call: Call) -> None:
         async with self.world.nursery() as nursery:

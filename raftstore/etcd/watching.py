@@ -73,7 +73,8 @@ async def serve_watch(service: "EtcdService", call: Call) -> None:
             await stream.serve()
             nursery.cancel()
         finally:
-            for served in stream.watches.values():
+            watches, stream.watches = stream.watches, {}
+            for served in watches.values():
                 served.reader.cancel()
 
 

@@ -127,6 +127,22 @@ def test_a_client_that_gives_up_ends_its_call_alone() -> None:
     assert pair.payloads(pair.at_client, second) == [b"answer"]
 
 
+def test_half_a_message_of_a_call_that_was_given_up_costs_no_window() -> None:
+    pair = Pair()
+    pair.exchange()
+    for _ in range(40):
+        stream = pair.client.call(PATH, {})
+        # The first MiB fills the window of the stream; the rest is never sent.
+        pair.client.send(stream, b"x" * 3_000_000)
+        pair.server.receive(pair.client.take_output())
+        pair.client.cancel(stream)
+        pair.exchange()
+    last = pair.client.call(PATH, {})
+    pair.client.send(last, b"y" * 1_000_000)
+    pair.exchange()
+    assert [len(payload) for payload in pair.payloads(pair.at_server, last)] == [1_000_000]
+
+
 def test_a_message_beyond_the_limit_ends_its_call_alone() -> None:
     pair = Pair(server=ServerConnection(100))
     large, small = pair.client.call(PATH, {}), pair.client.call(PATH, {})

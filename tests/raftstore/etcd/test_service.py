@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import define
 
-from understudy.actors import ActorSystem, Ref, SimWorld, World
+from understudy.actors import ActorSystem, Ref, Shuffled, SimWorld, World
 from understudy.raftstore.etcd.autocompaction import RevisionCompactor
 from understudy.raftstore.etcd.calls import ClientStream, LocalChannel
 from understudy.raftstore.etcd.grpc import Code, RpcError
@@ -61,13 +61,15 @@ def play(
     scenario: Callable[[Served], Awaitable[None]],
     store: Any = None,
     options: ServiceOptions | None = None,
+    schedule: int | None = None,
 ) -> None:
     async def main(world: World) -> None:
         async with served(world, store or memory_store(), options or ServiceOptions()) as s:
             with world.deadline(3600.0 * 24):
                 await scenario(s)
 
-    SimWorld(1, turns_max=300_000).run(main)
+    order = None if schedule is None else Shuffled(schedule)
+    SimWorld(1, order, turns_max=300_000).run(main)
 
 
 async def refusal(call: Awaitable[Any]) -> RpcError:
@@ -232,8 +234,27 @@ def test_progress_comes_behind_every_event_of_the_stream() -> None:
         assert sorted(seen) == list(range(2, revision + 1))
         stream.cancel()
 
-    play(scenario)
+    for schedule in range(10):
+        play(scenario, schedule=schedule)
     play(scenario, raft_group())
+
+
+def test_nothing_comes_behind_a_cancellation_in_whatever_order_tasks_run() -> None:
+    async def scenario(s: Served) -> None:
+        stream = await s.watch(key=b"k", start_revision=2, watch_id=1, fragment=True)
+        assert (await stream.receive()).created
+        for _ in range(40):
+            await s.put(b"k")
+        cancel = messages.WatchCancelRequest(watch_id=1)
+        await stream.send(messages.WatchRequest(cancel_request=cancel))
+        while not (await stream.receive()).canceled:
+            pass
+        await s.create(stream, key=b"other", watch_id=2)
+        assert (await stream.receive()).watch_id == 2
+        stream.cancel()
+
+    for schedule in range(10):
+        play(scenario, schedule=schedule)
 
 
 def test_a_quiet_watch_is_told_how_far_it_is_where_it_asked_for_it() -> None:
