@@ -136,7 +136,8 @@ class Connection:
             self.link.close()
 
     def _arm(self) -> None:
-        self._timer = self.world.call_later(self.session.tick_seconds, self._tick, "remote tick")
+        seconds = self.session.tick_in(self.world.monotonic())
+        self._timer = self.world.call_later(seconds, self._tick, "remote tick")
 
     def _tick(self) -> None:
         lost = self.session.tick(self.world.monotonic())

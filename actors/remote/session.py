@@ -174,9 +174,19 @@ class Session:
         """Bytes were written."""
         self._spoke = now
 
+    def tick_in(self, now: float) -> float:
+        """Seconds until `tick` wants to be called."""
+        if self.stage in (Stage.ESTABLISHED, Stage.CLOSED):
+            return self._beat_seconds
+        # The handshake's deadline is its own: silence may be permitted for much longer.
+        return min(self._beat_seconds, max(0.0, self._handshake_until - now))
+
     @property
-    def tick_seconds(self) -> float:
-        """How often `tick` wants to be called."""
+    def _handshake_until(self) -> float:
+        return self._began + self.limits.handshake_seconds_max
+
+    @property
+    def _beat_seconds(self) -> float:
         bound = self.limits.silence_seconds_max
         if self.hello is not None:
             bound = min(bound, self.hello.silence_seconds_max)
@@ -188,8 +198,8 @@ class Session:
         if self.stage is Stage.ESTABLISHED:
             if now - self._heard > limits.silence_seconds_max:
                 return f"nothing was heard for {now - self._heard:.3g} s"
-            if now - self._spoke >= self.tick_seconds * 0.9 and not self.outgoing:
+            if now - self._spoke >= self._beat_seconds * 0.9 and not self.outgoing:
                 self.outgoing.add(pack(Kind.BEAT))
-        elif now - self._began > limits.handshake_seconds_max:
+        elif now >= self._handshake_until:
             return f"no handshake within {limits.handshake_seconds_max:g} s"
         return None

@@ -1,10 +1,8 @@
 """What an actor author relies on, in the real and in the simulated world alike."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable
 
 import pytest
-import trio
 from attrs import frozen
 
 from understudy.actors import (
@@ -17,7 +15,6 @@ from understudy.actors import (
     ChannelWriter,
     DeadlineExceeded,
     EndOfChannel,
-    RealWorld,
     Ref,
     Shuffled,
     SimulationDeadlock,
@@ -29,6 +26,8 @@ from understudy.actors import (
 )
 from understudy.actors.supervision import RestartIntensityExceeded
 from understudy.mailbox import ChannelClosed, MailboxFull, Refusal, Request, message
+
+from .runs import Run, both
 
 
 class Counting:
@@ -113,23 +112,6 @@ class Counter(Actor[Counting]):
         for number in range(message.count):
             await message.to.send(number)
         message.to.close()
-
-
-def in_real_world(main: Callable[[World], Awaitable[Any]]) -> Any:
-    async def run() -> Any:
-        async with RealWorld.open() as world:
-            with trio.fail_after(10):
-                return await main(world)
-
-    return trio.run(run)
-
-
-def in_simulation(main: Callable[[World], Awaitable[Any]]) -> Any:
-    return SimWorld(seed=1).run(main)
-
-
-both = pytest.mark.parametrize("run", [in_real_world, in_simulation])
-Run = Callable[[Callable[[World], Awaitable[Any]]], Any]
 
 
 @both

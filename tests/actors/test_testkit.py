@@ -32,6 +32,8 @@ from understudy.actors.testkit import (
 )
 from understudy.mailbox import Message, Refusal, Request, message
 
+from .runs import HANG_SECONDS
+
 
 class Post:
     """Protocol of the test."""
@@ -82,7 +84,7 @@ Scenario = Callable[[ActorSystem], Awaitable[Any]]
 def in_real_world(scenario: Scenario) -> Any:
     async def run() -> Any:
         async with RealWorld.open() as world, ActorSystem.open(world) as system:
-            with trio.fail_after(10):
+            with trio.fail_after(HANG_SECONDS):
                 return await scenario(system)
 
     return trio.run(run)

@@ -23,7 +23,7 @@ async def served(main: Callable[[ActorSystem, Ref[Any]], Awaitable[None]]) -> No
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tcp_service.serve, "127.0.0.1", 0, note)
-        with trio.fail_after(10):
+        with trio.fail_after(120):
             await ready.wait()
             await main(*started[0])
         nursery.cancel_scope.cancel()
