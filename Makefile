@@ -4,6 +4,7 @@
 #   make check   formatting, lint, types, layers
 #   make bench   the benchmarks, into benchmarks/results
 #   make bench-actors  the actor runtime beside Pykka, Thespian and memory channels, and the search of orders
+#   make bench-store   the store beside a real etcd (Debian's etcd-server) and PySyncObj
 #   make clean   removes what the others made
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint types layers bench bench-actors clean
+.PHONY: help up test check lint types layers bench bench-actors bench-store clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -66,6 +67,9 @@ $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.made
 bench-actors: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/bench_actors.py $(ARGS)
 	$(BIN)/python benchmarks/bench_search.py $(ARGS)
+
+bench-store: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/bench_store.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .understudy .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
