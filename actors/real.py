@@ -1,10 +1,11 @@
 """The real world: the machine's clock, entropy and threads."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -13,26 +14,75 @@ from .dispatch import RealDispatcher
 from .real_disk import RealDisk
 from .world import KeyProvider, NoDisk, World
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+
+KEYS_FOLDER = "keys"
+"""In the root of a world's disks: private keys, which are the same every time that the world is opened."""
+
 
 class GeneratedKeys(KeyProvider):
-    """Keys made when first asked for, in a thread, and kept in memory only."""
+    """Keys made when first asked for, in a thread; kept in memory, and in a folder if there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        """`folder` is made when the first key is; only its owner may read what is in it."""
+        self._folder = folder
         self._keys: dict[str, bytes] = {}
         self._making = trio.Lock()
 
     async def rsa_private_key(self, name: str) -> bytes:
+        return await self._key(f"{name}.rsa.pem", _generate_rsa)
+
+    async def ec_private_key(self, name: str) -> bytes:
+        return await self._key(f"{name}.ec.pem", _generate_ec)
+
+    async def _key(self, name: str, generate: Callable[[], bytes]) -> bytes:
         async with self._making:
             if name not in self._keys:
-                self._keys[name] = await trio.to_thread.run_sync(_generate_rsa)
+                self._keys[name] = await trio.to_thread.run_sync(_kept, self._folder, name, generate)
         return self._keys[name]
 
 
+def _kept(folder: Path | None, name: str, generate: Callable[[], bytes]) -> bytes:
+    """The key in the folder; the first time it is generated, and whole on the disk before it is used."""
+    if folder is None:
+        return generate()
+    file = folder / name
+    if file.exists():
+        return file.read_bytes()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    key, beside = generate(), folder / f"{name}.new"
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as output:
+        output.write(key)
+        output.flush()
+        os.fsync(descriptor)
+    beside.rename(file)
+    names = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(names)
+    finally:
+        os.close(names)
+    return key
+
+
 def _generate_rsa() -> bytes:
-    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return _pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+
+
+def _generate_ec() -> bytes:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return _pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+def _pem(key: "rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey") -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -45,11 +95,13 @@ class RealWorld(World):
     """
 
     def __init__(self, seed: int | None = None, disk_root: Path | None = None) -> None:
-        """`disk_root` is a folder that exists; each host gets a folder in it for its disk."""
+        """In `disk_root`, which is made if need be, each host gets a folder for its disk, and keys one."""
+        if disk_root is not None:
+            disk_root.mkdir(parents=True, exist_ok=True)
         self._disk_root = disk_root
         self._dispatcher = RealDispatcher()
         super().__init__(self._dispatcher, int.from_bytes(os.urandom(16)) if seed is None else seed)
-        self.keys = GeneratedKeys()
+        self.keys = GeneratedKeys(None if disk_root is None else disk_root / KEYS_FOLDER)
 
     @property
     def simulated(self) -> bool:

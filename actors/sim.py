@@ -24,10 +24,13 @@ T = TypeVar("T")
 
 
 class FixedKeys(KeyProvider):
-    """One committed test key for every name: signatures repeat, and no time is spent on making keys."""
+    """One committed test key of a kind, whatever its name: signatures repeat, and keys cost no time."""
 
     async def rsa_private_key(self, name: str) -> bytes:
         return files("understudy.actors").joinpath("simulation_key.pem").read_bytes()
+
+    async def ec_private_key(self, name: str) -> bytes:
+        return files("understudy.actors").joinpath("simulation_ec_key.pem").read_bytes()
 
 
 class SimWorld(World):

@@ -134,6 +134,10 @@ class KeyProvider(ABC):
     async def rsa_private_key(self, name: str) -> bytes:
         """A 2048-bit RSA private key, PEM (PKCS 8), the same for the same name within one world."""
 
+    @abstractmethod
+    async def ec_private_key(self, name: str) -> bytes:
+        """An ECDSA private key on P-256, PEM (PKCS 8), the same for the same name within one world."""
+
 
 class World(ABC):
     """Time, randomness, ids, keys and child tasks."""

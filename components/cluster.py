@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,14 @@ from understudy.mailbox import Refusal
 from understudy.raftstore.group import raft_group
 from understudy.raftstore.options import GroupOptions
 from understudy.raftstore.storage import Status, Storage
+from understudy.raftstore.wal.logs import DiskLogs
 
 if TYPE_CHECKING:
     from understudy.components.front import Front
 
 ADMIN = PeerIdentity("kubernetes-admin", ("system:masters",))
+CLUSTER_TOKEN = "kubernetes"
+"""Names the store's group in its folders."""
 READY_TIMEOUT_SECONDS = 30.0
 """How long a start may take before it counts as failed."""
 
@@ -51,6 +55,8 @@ class ClusterOptions:
     """The options of every component, by their own names."""
 
     etcd: GroupOptions = field(factory=GroupOptions)
+    disk_logs: DiskLogs | None = None
+    """Where the members of that group keep their logs; None: in memory, or in the cluster's `data_dir`."""
     store: Callable[[], Actor[Storage]] | None = None
     """A factory for another store than a Raft group of `etcd`: a real etcd, for instance."""
     store_name: str = ""
@@ -70,6 +76,10 @@ class Cluster:
     In the real world it serves HTTPS on `bind` (port 0 picks a free one; None serves messages only) and DNS
     on a free port of the same address. In a `SimWorld` it serves messages only.
 
+    With a `data_dir`, which is made if need be, everything that was acknowledged is there again for the next
+    cluster with that folder, however this one ends; certificates and tokens stay good. Nodes' containers are
+    not kept: kubelets start the pods' anew.
+
     Raises (on entering):
         StartError: what the user can put right: an address in use, for instance.
     """
@@ -85,8 +95,13 @@ class Cluster:
         on_progress: Progress | None = None,
         observers: Sequence[Callable[[Delivery], None]] = (),
         world: World | None = None,
+        data_dir: Path | None = None,
     ) -> None:
+        if data_dir is not None and world is not None:
+            raise ValueError("data_dir is for a world of the cluster's own: open yours with a disk instead")
         self.options = options or ClusterOptions()
+        if data_dir is not None and self.options.disk_logs is None:
+            self.options = evolve(self.options, disk_logs=DiskLogs(folder="", token=CLUSTER_TOKEN))
         self.node_names = [f"node-{number}" for number in range(1, nodes + 1)]
         self.url = ""
         """Where the API is served over HTTPS, or "" when it is not."""
@@ -100,6 +115,7 @@ class Cluster:
         self._dns_port = dns_port
         self._seed = seed
         self._world = world
+        self._data_dir = data_dir
         self._observers = observers
         self._progress = on_progress or (lambda component, detail: None)
         self._stack = AsyncExitStack()
@@ -153,7 +169,14 @@ class Cluster:
     async def __aenter__(self) -> Cluster:
         async with AsyncExitStack() as stack:
             if self._world is None:
-                self._world = await stack.enter_async_context(RealWorld.open(self._seed))
+                try:
+                    opening = RealWorld.open(self._seed, self._data_dir)
+                    self._world = await stack.enter_async_context(opening)
+                except OSError as error:
+                    raise StartError(
+                        f"cannot use the folder {self._data_dir}: {error.strerror}",
+                        "name another one, or one in which this user may write",
+                    ) from error
             world = self._world
             began = world.monotonic()
             front = await self._open_front(stack, world)
@@ -184,8 +207,9 @@ class Cluster:
         say = self._progress
         options = self.options
 
-        store = await _start_store(system, options)
-        say("etcd", options.store_name or f"{options.etcd.members} members")
+        store = await self._start_store(system)
+        where = f" in {self._data_dir}" if self._data_dir is not None else ""
+        say("etcd", options.store_name or f"{options.etcd.members} members{where}")
         network = system.spawn(FakePodNetwork, "network", host="network")
 
         api_options = options.api_server
@@ -232,6 +256,28 @@ class Cluster:
             say(name, "kubelet, kube-proxy, container runtime, pod network")
         await self._nodes_ready(admin)
 
+    async def _start_store(self, system: ActorSystem) -> Ref[Storage]:
+        options = self.options
+        if options.store is None:
+            hosts = [f"etcd-{member}" for member in range(1, options.etcd.members + 1)]
+            group = raft_group(options.etcd, hosts, options.disk_logs)
+            store: Ref[Storage] = system.spawn(group, "etcd", host="control-plane")
+            if options.disk_logs is None:
+                return store
+            where = f" in {self._data_dir}" if self._data_dir is not None else ""
+            what, hint = (
+                f"the store{where} does not start",
+                "`understudy store verify` looks through its folder",
+            )
+        else:
+            store = system.spawn(options.store, "etcd", host="control-plane")
+            what, hint = f"the store {options.store_name} does not answer", "is it running there?"
+        try:
+            await store.ask(Status())
+        except Refusal as refusal:
+            raise StartError(f"{what}: {refusal}", hint) from refusal
+        return store
+
     def _node_agent(self, name: str, number: int, network: Ref[Any]) -> Callable[[], Actor[Any]]:
         def factory() -> Actor[Any]:
             return Node(
@@ -271,22 +317,6 @@ def node_ip(number: int) -> str:
     """The address of the node of that number, from 1, in 172.18.0.0/16."""
     host = number + 1
     return f"172.18.{host >> 8}.{host & 255}"
-
-
-async def _start_store(system: ActorSystem, options: ClusterOptions) -> Ref[Storage]:
-    """Raises StartError: a store elsewhere does not answer."""
-    if options.store is None:
-        members = range(1, options.etcd.members + 1)
-        group = raft_group(options.etcd, [f"etcd-{member}" for member in members])
-        return system.spawn(group, "etcd", host="control-plane")
-    store: Ref[Storage] = system.spawn(options.store, "etcd", host="control-plane")
-    try:
-        await store.ask(Status())
-    except Refusal as refusal:
-        raise StartError(
-            f"the store {options.store_name} does not answer: {refusal}", "is it running there?"
-        ) from refusal
-    return store
 
 
 def _api_server(

@@ -47,7 +47,7 @@ class Front:
             bound.close()
             raise
         try:
-            authority = Authority(world)
+            authority = await Authority.open(world)
             tls = server_context(authority.serving((bound.host, bound.bound_host)), authority.certificate_pem)
             url = f"https://{bound.authority}"
             yield cls(

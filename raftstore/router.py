@@ -175,9 +175,15 @@ class Router:
         reason = f"no answer within {limit_s:g} s"
         if self._hopeless:
             reason = f"{len(self.running)} of {len(self.members)} members run, which is no majority"
-            for member, local in sorted(self.members.items()):
-                if local.gave_up:
-                    reason += f"; member {member}: {local.gave_up}"
+            gave_up = {
+                member: local.gave_up for member, local in sorted(self.members.items()) if local.gave_up
+            }
+            if gave_up:
+                member, why = next(iter(gave_up.items()))
+                reason += f"; member {member} stopped: {why}"
+                reason += (
+                    f"; {len(gave_up) - 1} more stopped, as their log lines say" if len(gave_up) > 1 else ""
+                )
         elif not self.leader:
             reason = f"no leader within {limit_s:g} s"
         return Unavailable(reason, maybe_applied=bool(pending.submissions) and is_write(pending.request))

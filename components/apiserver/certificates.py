@@ -1,7 +1,7 @@
 """The cluster's certificates: an authority, a serving certificate, and client certificates.
 
-Everything stays in memory; the kubeconfig carries what a client needs. The layout follows kubeadm's:
-ECDSA P-256 keys, the user in the common name, the groups in the organizations.
+The kubeconfig carries what a client needs; what a world may keep is the authority's key. The layout follows
+kubeadm's: ECDSA P-256 keys, the user in the common name, the groups in the organizations.
 """
 
 from __future__ import annotations
@@ -40,13 +40,23 @@ ADMIN_GROUPS = ("system:masters",)
 class Authority:
     """The cluster's certificate authority; its key never leaves this object."""
 
-    def __init__(self, world: World) -> None:
-        """Make a new authority, valid from the world's present on; keys come from OpenSSL's own entropy."""
+    @classmethod
+    async def open(cls, world: World) -> Authority:
+        """The world's authority. In a world that keeps its keys it is the same every time: its certificate is
+        made anew, and what either one signed is good for whoever trusts the other."""
+        return cls(world, await world.keys.ec_private_key("certificate-authority"))
+
+    def __init__(self, world: World, key_pem: bytes) -> None:
+        """Make an authority, valid from the world's present on; keys that it gives away come from OpenSSL's
+        own entropy."""
         from cryptography import x509
         from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
         self._world = world
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        key = load_pem_private_key(key_pem, None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey), type(key)
+        self._key = key
         self._identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         self._name = _name(AUTHORITY_NAME, ())
         builder = (

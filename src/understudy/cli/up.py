@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,13 @@ SEED_HELP = (
     help="Where the administrator's kubeconfig is written, readable by its owner only.",
 )
 @click.option(
+    "--data-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Keep everything in this folder; the next cluster with it goes on. Without it all is in memory.",
+)
+@click.option(
     "--store",
     metavar="etcd=URL[,URL]",
     default=None,
@@ -63,7 +70,13 @@ SEED_HELP = (
     help="Serve a read-only picture of the actors on a Unix socket, for `understudy actors`.",
 )
 def up(
-    nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None, store: str | None
+    nodes: int,
+    bind: str,
+    kubeconfig: Path,
+    seed: int | None,
+    inspect: Path | None,
+    data_dir: Path | None,
+    store: str | None,
 ) -> int:
     """Start a cluster and keep it running until Ctrl-C."""
     # Nothing that is loaded now will ever be garbage, so looking for it only delays the start.
@@ -75,7 +88,25 @@ def up(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     _raise_file_limit()
     try:
-        trio.run(_run, nodes, bind, kubeconfig, seed, inspect, _store_options(store))
+        if store is not None and data_dir is not None:
+            raise StartError(
+                "--store and --data-dir exclude each other", "the etcd of --store keeps everything"
+            )
+        options = _store_options(store)
+
+        def cluster() -> Any:
+            from understudy.components.cluster import Cluster
+
+            return Cluster(
+                nodes=nodes,
+                bind=bind,
+                seed=seed,
+                options=options,
+                data_dir=data_dir,
+                on_progress=_print_component,
+            )
+
+        trio.run(_run, cluster, kubeconfig, inspect)
     except BaseExceptionGroup as group:
         error = _only(group)
         if error is None:
@@ -136,15 +167,13 @@ def _store_options(text: str | None) -> Any:
     return ClusterOptions(store=remote_store(lambda: GrpcChannel(parsed, tls)), store_name=urls)
 
 
-async def _run(
-    nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None, options: Any
-) -> None:
+async def _run(cluster: Callable[[], Any], kubeconfig: Path, inspect: Path | None) -> None:
     import trio
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, signals, nursery)
-            await _serve(nodes, bind, kubeconfig, seed, inspect, options)
+            await _serve(cluster, kubeconfig, inspect)
 
 
 async def _stop_on_signal(signals: Any, nursery: Any) -> None:
@@ -164,19 +193,15 @@ def _cut_off(number: int, frame: object) -> None:
     os._exit(1)
 
 
-async def _serve(
-    nodes: int, bind: str, kubeconfig: Path, seed: int | None, inspect: Path | None, options: Any
-) -> None:
+async def _serve(new_cluster: Callable[[], Any], kubeconfig: Path, inspect: Path | None) -> None:
     import trio
 
     from understudy.components.client.kubeconfig import check_writable, write_kubeconfig
 
     check_writable(kubeconfig)
-    from understudy.components.cluster import Cluster
-
     async with (
         _inspection(inspect) as serve_inspection,
-        Cluster(nodes=nodes, bind=bind, seed=seed, options=options, on_progress=_print_component) as cluster,
+        new_cluster() as cluster,
         trio.open_nursery() as nursery,
     ):
         if serve_inspection is not None:

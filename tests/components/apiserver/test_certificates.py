@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 
 import pytest
+import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -11,15 +12,16 @@ from cryptography.x509.oid import NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from understudy.actors import SimWorld, World
+from understudy.actors.real import GeneratedKeys
 from understudy.components.apiserver.certificates import SERVING_HOSTS, Authority
 from understudy.components.machinery.tls import client_context, server_context
 
 
-def made() -> Authority:
+def made(key_pem: bytes | None = None, seed: int = 1) -> Authority:
     async def make(world: World) -> Authority:
-        return Authority(world)
+        return await Authority.open(world) if key_pem is None else Authority(world, key_pem)
 
-    return SimWorld(seed=1).run(make)
+    return SimWorld(seed=seed).run(make)
 
 
 def policy(authority: Authority) -> PolicyBuilder:
@@ -76,8 +78,17 @@ def test_times_come_from_the_world_and_serial_numbers_differ() -> None:
 
 def test_another_authority_is_not_trusted_though_it_has_the_same_name() -> None:
     leaf = x509.load_pem_x509_certificate(made().serving().certificate_pem)
+    other = made(trio.run(GeneratedKeys().ec_private_key, "other"))
     with pytest.raises(VerificationError):
-        policy(made()).build_server_verifier(x509.DNSName("localhost")).verify(leaf, [])
+        policy(other).build_server_verifier(x509.DNSName("localhost")).verify(leaf, [])
+
+
+def test_authorities_of_the_same_key_are_trusted_like_one() -> None:
+    before, after = made(), made(seed=2)
+    assert before.certificate_pem != after.certificate_pem
+    for signed, trusted in ((before, after), (after, before)):
+        leaf = x509.load_pem_x509_certificate(signed.serving().certificate_pem)
+        policy(trusted).build_server_verifier(x509.DNSName("localhost")).verify(leaf, [])
 
 
 def test_contexts_are_made_from_memory() -> None:

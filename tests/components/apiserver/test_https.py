@@ -87,7 +87,7 @@ async def running(options: HttpsOptions = PATIENT, *, tls: bool = False) -> Asyn
                 async with ActorSystem.open(world) as system:
                     seen: list[ApiRequest] = []
                     stopped = trio.Event()
-                    authority = Authority(world) if tls else None
+                    authority = await Authority.open(world) if tls else None
                     context = (
                         server_context(authority.serving(), authority.certificate_pem) if authority else None
                     )
@@ -430,4 +430,4 @@ async def test_strangers_to_tls_are_turned_away_and_harm_nobody() -> None:
 
 async def _another_authority() -> Authority:
     async with RealWorld.open() as world:
-        return Authority(world)
+        return await Authority.open(world)

@@ -101,7 +101,7 @@ async def by_https() -> AsyncIterator[Running]:
     with trio.fail_after(20):
         async with RealWorld.open(seed=1) as world:
             with await bind("127.0.0.1:0") as bound:
-                authority = Authority(world)
+                authority = await Authority.open(world)
                 tls = server_context(authority.serving(), authority.certificate_pem)
                 url = f"https://{bound.authority}"
                 written = kubeconfig_text(url, authority.certificate_pem, authority.admin())
