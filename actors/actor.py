@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, TypeVarTuple
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, TypeVarTuple, overload
 
 from attrs import frozen
 
-from understudy.mailbox import CAPACITY, Message, Overflow, OverflowPolicy, message
+from understudy.mailbox import CAPACITY, Message, Overflow, OverflowPolicy, Request, message
 
 from .channels import ChannelReader, ChannelWriter
 from .disk import Disk
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 Q = TypeVar("Q")
 F = TypeVar("F", bound=Callable[..., Any])
+A = TypeVar("A")
+M = TypeVar("M", bound=Message[Any])
+R = TypeVar("R")
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
@@ -56,9 +60,31 @@ class Terminated(Message[Any]):
     """False when its supervisor starts another incarnation."""
 
 
+class _Answering(Protocol[R]):
+    """Marks a method that returns the answer, or a coroutine of it: anything else is a type error."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[A, M], Coroutine[Any, Any, R]], /
+    ) -> Callable[[A, M], Coroutine[Any, Any, R]]: ...
+
+    @overload
+    def __call__(self, function: Callable[[A, M], R], /) -> Callable[[A, M], R]: ...
+
+
+@overload
+def handles(  # type: ignore[overload-overlap]  # a request is a message, too: the first that fits is meant
+    message_type: type[Request[Any, R]], *, concurrent: bool | int = False, when: str = ""
+) -> _Answering[R]: ...
+
+
+@overload
 def handles(
-    message_type: type[Message[Any]], *, concurrent: bool | int = False, when: str = ""
-) -> Callable[[F], F]:
+    message_type: type[M], *, concurrent: bool | int = False, when: str = ""
+) -> Callable[[Callable[[A, M], T]], Callable[[A, M], T]]: ...
+
+
+def handles(message_type: type[Any], *, concurrent: bool | int = False, when: str = "") -> Any:
     """Mark a method as the handler of a message type.
 
     The method may be sync or async; what it returns answers an ask. A handler that raises a `Refusal`

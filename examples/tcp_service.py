@@ -7,6 +7,7 @@ closes its own socket and nobody else's; a crash of the listener starts a new on
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import trio
 from attrs import frozen
@@ -93,7 +94,7 @@ class Listener(Actor[Serving]):
             stream = await self.listeners[0].accept()
             self.accepted += 1
             # TEMPORARY: a connection that crashed is not started again, its client connects again.
-            ref = self.context.spawn(lambda stream=stream: Connection(stream), f"{self.accepted}", TEMPORARY)
+            ref = self.context.spawn(partial(Connection, stream), f"{self.accepted}", TEMPORARY)
             self.open[ref.path] = ref
             self.context.watch(ref)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 P = TypeVar("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)  # an answer that is an int is an object, too: `print(await ref.ask(...))`
 T = TypeVar("T", bound=type)
 
 

@@ -40,6 +40,26 @@ class Till(Actor[Shop]):
         self.context.register(TILLS)
         self.context.register(BANKS)  # E: arg-type
 
+    @handles(Sell)
+    def sell(self, message: Sell) -> int:
+        return 1
+
+    @handles(Sell, concurrent=True)
+    async def sell_slowly(self, message: Sell) -> int:
+        return self.sell(message)
+
+    @handles(Sell)  # E: arg-type
+    def answers_something_else(self, message: Sell) -> str:
+        return ""
+
+    @handles(Sell)  # E: arg-type
+    async def forgets_to_answer(self, message: Sell) -> None:
+        pass
+
+    @handles(Close)  # E: arg-type
+    def takes_something_else(self, message: Sell) -> None:
+        pass
+
 
 async def use(system: ActorSystem, context: Context[Shop]) -> None:
     till = system.spawn(Till, "till")
@@ -48,6 +68,7 @@ async def use(system: ActorSystem, context: Context[Shop]) -> None:
     await till.send(Pay())  # E: arg-type
     number: int = await till.ask(Sell(1))
     wrong: str = await till.ask(Sell(1))  # E: arg-type
+    print(await till.ask(Sell(1)))
     await till.ask(Close())  # E: arg-type
     await till.ask(Pay())  # E: arg-type
 
