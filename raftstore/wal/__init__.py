@@ -1,6 +1,7 @@
 """A member's log on a disk: a write-ahead log in segments, snapshots beside it, and tools to look at both.
 
-- `batches`: what is written at a time, to bytes and back; `frames`: how it stands in a segment. Sans I/O.
+- `entries`, `batches`: what is written at a time, to bytes and back; `frames`: how that stands in a segment.
+  Sans I/O.
 - `replay`: from segments to the log that they hold. Sans I/O. `segments`: recovery, appending, forgetting
 - `snapshot_format`: a state as a stream of checked chunks. Sans I/O. `snapshot_files`: on a disk
 - `folder`: whose folder it is, and who has it open

@@ -39,7 +39,7 @@ from understudy.raftstore.wal.folder import (
 )
 from understudy.raftstore.wal.frames import HeaderError, scan
 from understudy.raftstore.wal.replay import ADVICE, Replay
-from understudy.raftstore.wal.segments import LogOptions, Segments
+from understudy.raftstore.wal.segments import LogOptions, Pause, Segments, no_pause
 from understudy.raftstore.wal.snapshot_files import SnapshotWriter, read_snapshot, write_snapshot
 from understudy.raftstore.wal.snapshot_format import encode_snapshot
 
@@ -59,6 +59,8 @@ class DiskLog:
     bootstrap: PersistentState
     """What an empty folder begins with."""
     options: LogOptions = field(factory=LogOptions)
+    pause: Pause = no_pause
+    """Taken between the steps of what takes long."""
     _lock: Lock | None = None
     _segments: Segments = field(init=False)
     _snapshots: list[tuple[int, int]] = field(factory=list)
@@ -72,7 +74,7 @@ class DiskLog:
 
     def __attrs_post_init__(self) -> None:
         assert not self.bootstrap.entries, self.bootstrap
-        self._segments = Segments(self.disk, self.folder, self.owner, self.options)
+        self._segments = Segments(self.disk, self.folder, self.owner, self.options, self.pause)
 
     # ---------------------------------------------------------------- opening
 
@@ -119,7 +121,7 @@ class DiskLog:
             raise Damaged(self._path(segment_name(1)), "the log is missing", ADVICE)
         for name in listing.leftovers:
             await self.disk.remove(self._path(name))
-        self._segments = Segments(self.disk, self.folder, self.owner, self.options)
+        self._segments = Segments(self.disk, self.folder, self.owner, self.options, self.pause)
         self._spooled = None
         if listing.received:
             listing = await self._settle_received(listing)
@@ -149,7 +151,7 @@ class DiskLog:
         snapshot = self.bootstrap.snapshot
         base = (snapshot.index, snapshot.term)
         await write_snapshot(self.disk, self._path(snapshot_name(*base)), self._chunks(snapshot))
-        segments = Segments(self.disk, self.folder, self.owner, self.options)
+        segments = Segments(self.disk, self.folder, self.owner, self.options, self.pause)
         await segments.create(base, self.bootstrap.hard_state)
         await segments.close()
         await self.disk.replace_file(self._path(IDENTITY), self.owner.encode())

@@ -28,7 +28,7 @@ from understudy.raftstore.wal.folder import (
 )
 from understudy.raftstore.wal.frames import Scan
 from understudy.raftstore.wal.replay import Replay
-from understudy.raftstore.wal.segments import LogOptions, Segments
+from understudy.raftstore.wal.segments import LogOptions, Segments, no_pause
 from understudy.raftstore.wal.snapshot_files import read_snapshot
 
 CUT: Final = ".cut"
@@ -353,7 +353,7 @@ async def repair(disk: Disk, folder: str, owner: Identity, plan: Repair) -> list
         await disk.sync_folder(folder)
         kept.append(copy)
     if plan.restart:
-        segments = Segments(disk, folder, owner, LogOptions())
+        segments = Segments(disk, folder, owner, LogOptions(), no_pause)
         await segments.create(plan.base, plan.hard_state)
         await segments.close()
     return kept

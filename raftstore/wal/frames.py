@@ -27,6 +27,7 @@ a successor is not looked at.
 
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Final
 
 from attrs import frozen
@@ -34,7 +35,8 @@ from attrs import frozen
 from understudy.actors.disk import SECTOR_BYTES
 from understudy.raftstore.messages import HardState
 
-SEGMENT_FORMAT: Final = 1
+SEGMENT_FORMAT: Final = 2
+"""Of segments, frames, batches (`batches`) and entries (`entries`)."""
 FRAME_MAGIC: Final = b"\xabFRM"
 _SEGMENT_MAGIC: Final = b"understudy raft log\n"
 _SEGMENT = struct.Struct("<20sIQQQQIQQQQQ")
@@ -49,6 +51,10 @@ _ZEROS: Final = bytes(SECTOR_BYTES)
 
 class HeaderError(Exception):
     """A segment's first sector is not what was written."""
+
+
+class UnknownFormat(HeaderError):
+    """It was written by another version."""
 
 
 @frozen
@@ -102,7 +108,7 @@ class SegmentHeader:
             )
         _, version, cluster, member, number, first, previous, index, term, *state = _SEGMENT.unpack_from(body)
         if version != SEGMENT_FORMAT:
-            raise HeaderError(f"segment format {version}, known is {SEGMENT_FORMAT}")
+            raise UnknownFormat(f"segment format {version}, known is {SEGMENT_FORMAT}")
         return cls(cluster, member, number, first, previous, index, term, HardState(*state))
 
 
@@ -218,15 +224,21 @@ def scan(data: bytes) -> Scan:
         HeaderError: the first sector is damaged.
     """
     header = SegmentHeader.decode(data)
+    found = list(frames_of(data, header))
+    flaw = found.pop() if found and isinstance(found[-1], Flaw) else None
+    assert flaw is None or isinstance(flaw, Flaw)
+    return Scan(header, tuple([frame for frame in found if isinstance(frame, Frame)]), flaw)
+
+
+def frames_of(data: bytes, header: SegmentHeader) -> Iterator[Frame | Flaw]:
+    """Each valid frame of a segment; then its first flaw, if it has one."""
     segment = identity(header)
-    frames: list[Frame] = []
     offset, sequence, previous = place(SECTOR_BYTES), header.first_sequence, header.previous
-    while True:
-        flaw = _frame(data, segment, offset, sequence, previous)
-        if not isinstance(flaw, Frame):
-            return Scan(header, tuple(frames), flaw)
-        frames.append(flaw)
-        offset, sequence, previous = place(flaw.end), sequence + 1, flaw.checksum
+    while (found := _frame(data, segment, offset, sequence, previous)) is not None:
+        yield found
+        if isinstance(found, Flaw):
+            return
+        offset, sequence, previous = place(found.end), sequence + 1, found.checksum
 
 
 def _frame(data: bytes, segment: int, offset: int, sequence: int, previous: int) -> Frame | Flaw | None:

@@ -46,7 +46,12 @@ class DiskLogs:
         """The log of one member; it is opened by the member."""
         disk = self.disk if self.disk is not None else world.disk(host)
         owner = Identity(cluster_id(self.token), member)
-        return DiskLog(disk, inside(self.folder, f"member-{member}"), owner, bootstrap, self.options)
+        folder = inside(self.folder, f"member-{member}")
+
+        async def pause() -> None:
+            await world.sleep(0.0, f"{folder} is long")
+
+        return DiskLog(disk, folder, owner, bootstrap, self.options, pause)
 
     def logs(self, world: World, hosts: Sequence[str]) -> list[DiskLog]:
         """The logs of a group's first members, from 1 on, each on its host."""

@@ -1,21 +1,35 @@
 """From the segments of a folder, in order, to the log that they hold. Sans I/O."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from attrs import define, field, frozen
 
 from understudy.raftstore.messages import Entry, HardState
-from understudy.raftstore.wal.batches import Batch, BatchError, decode_batch
+from understudy.raftstore.wal.batches import Batch, read_batch
+from understudy.raftstore.wal.entries import EntryError, decode_rows
 from understudy.raftstore.wal.errors import Damaged, FolderRefused
 from understudy.raftstore.wal.folder import Identity
-from understudy.raftstore.wal.frames import Frame, HeaderError, Scan, SegmentHeader, scan
+from understudy.raftstore.wal.frames import (
+    Flaw,
+    Frame,
+    HeaderError,
+    Scan,
+    SegmentHeader,
+    UnknownFormat,
+    frames_of,
+)
 
 ADVICE: Final = (
     "Nothing was changed. Remove this member from its group and add it again with an empty folder; or, if "
     "the other members are lost too, `understudy store repair DIR` cuts the log before the damage and says "
     "what is lost by it"
 )
+
+SLICE_BYTES: Final = 256 << 10
+"""About what is read ..."""
+SLICE_ROWS: Final = 500
+"""... and how many entries are decoded before others go first."""
 
 
 @frozen
@@ -69,23 +83,54 @@ class Replay:
 
         Raises:
             Damaged: something is not as it was written, or a segment before this one is missing.
-            FolderRefused: it is another member's.
+            FolderRefused: it is another member's, or of another format.
         """
+        for _ in self.slices(path, number, data, newest):
+            pass
+        assert self.last is not None
+        return self.last
+
+    def slices(self, path: str, number: int, data: bytes, newest: bool) -> Iterator[None]:
+        """`segment` bit by bit, a millisecond or two each."""
         try:
-            found = scan(data)
+            header = SegmentHeader.decode(data)
+        except UnknownFormat as error:
+            raise FolderRefused(path, str(error), "Use the version of Understudy that wrote it") from error
         except HeaderError as error:
             raise Damaged(path, str(error), ADVICE) from error
-        header = found.header
         self._check_place(path, number, header)
         highest = max(self.last_index, self.segments[-1].last_index if self.segments else 0)
-        for frame in found.frames:
-            highest = max(highest, self._frame(path, frame))
+        frames: list[Frame] = []
+        flaw: Flaw | None = None
+        taken = 0
+        for found in frames_of(data, header):
+            if isinstance(found, Flaw):
+                flaw = found
+                break
+            frames.append(found)
+            if found.end - taken >= SLICE_BYTES:
+                taken = found.end
+                yield
+        self.last = Scan(header, tuple(frames), flaw)
         self.segments.append(SegmentFacts(number, highest))
-        self.last = found
-        flaw = found.flaw
+        rows = 0
+        for frame in frames:
+            batch = self._batch(path, frame)
+            if batch.rows:
+                highest = max(highest, batch.rows[-1][0])
+                for _ in self._append(path, frame, batch.rows):
+                    yield
+                rows += len(batch.rows)
+            highest = max(highest, batch.replaced[0])
+            self.segments[-1] = SegmentFacts(number, highest)
+            if rows >= SLICE_ROWS:
+                rows = 0
+                yield
+            if self.hard_state.commit_index > self.last_index:
+                what = f"commit index {self.hard_state.commit_index}, where the log ends at {self.last_index}"
+                raise Damaged(path, f"batch {frame.sequence}: {what}", ADVICE, frame.offset)
         if flaw is not None and not (newest and flaw.torn):
             raise Damaged(path, flaw.what, ADVICE, flaw.offset)
-        return found
 
     def _check_place(self, path: str, number: int, header: SegmentHeader) -> None:
         owner = Identity(header.cluster, header.member)
@@ -112,36 +157,38 @@ class Replay:
                 ADVICE,
             )
 
-    def _frame(self, path: str, frame: Frame) -> int:
-        """Take in a batch; returns its highest index, 0 if it has no entries."""
+    def _batch(self, path: str, frame: Frame) -> Batch:
+        """Take in a batch but for its entries."""
         try:
-            batch, places = decode_batch(frame.body, self.keep_after)
-        except BatchError as error:
+            batch = read_batch(frame.body)
+        except EntryError as error:
             raise Damaged(path, f"batch {frame.sequence}: {error}", ADVICE, frame.offset) from error
-        refusal = self._why_not(batch, places)
+        refusal = self._why_not(batch)
         if refusal:
             raise Damaged(path, f"batch {frame.sequence}: {refusal}", ADVICE, frame.offset)
         self.hard_state = batch.hard_state
         if batch.replaced[0]:
             self.base, self.terms, self.entries, self.forgotten = batch.replaced, [], [], False
-        if places:
-            self._append(places, batch.entries)
-        if self.hard_state.commit_index > self.last_index:
-            what = f"commit index {self.hard_state.commit_index}, where the log ends at {self.last_index}"
-            raise Damaged(path, f"batch {frame.sequence}: {what}", ADVICE, frame.offset)
-        return max(batch.replaced[0], places[-1][0] if places else 0)
+        return batch
 
-    def _append(self, places: Sequence[tuple[int, int]], entries: Sequence[Entry]) -> None:
-        first = places[0][0]
+    def _append(self, path: str, frame: Frame, rows: Sequence[tuple[Any, ...]]) -> Iterator[None]:
+        first = rows[0][0]
         if first <= self.base[0]:
             self.base = (first - 1, -1)
         del self.terms[first - self.base[0] - 1 :]
-        self.terms.extend(term for _, term in places)
+        self.terms.extend([row[1] for row in rows])
         while self.entries and self.entries[-1].index >= first:
             self.entries.pop()
-        self.entries.extend(entries)
+        wanted = rows[max(0, self.keep_after + 1 - first) :]
+        for at in range(0, len(wanted), SLICE_ROWS):
+            if at:
+                yield
+            try:
+                self.entries.extend(decode_rows(wanted[at : at + SLICE_ROWS]))
+            except EntryError as error:
+                raise Damaged(path, f"batch {frame.sequence}: {error}", ADVICE, frame.offset) from error
 
-    def _why_not(self, batch: Batch, places: Sequence[tuple[int, int]]) -> str:
+    def _why_not(self, batch: Batch) -> str:
         """Why a batch cannot follow what was read; empty when it can. All are broken invariants of Raft."""
         state, old = batch.hard_state, self.hard_state
         if state.term < old.term:
@@ -149,12 +196,12 @@ class Replay:
         if state.commit_index < old.commit_index:
             return f"commit index {state.commit_index} after {old.commit_index}"
         base, end = (batch.replaced[0],) * 2 if batch.replaced[0] else (self.base[0], self.last_index)
-        if places:
-            first = places[0][0]
+        if batch.rows:
+            first, count = batch.rows[0][0], len(batch.rows)
             if self.forgotten and not batch.replaced[0]:
                 base = min(base, first - 1)
             if not base < first <= end + 1:
                 return f"entry {first} where the log has {base + 1} to {end}"
-            if [index for index, _ in places] != list(range(first, first + len(places))):
-                return f"entries {first} to {places[-1][0]} with gaps"
+            if [row[0] for row in batch.rows] != list(range(first, first + count)):
+                return f"entries {first} to {batch.rows[-1][0]} with gaps"
         return ""

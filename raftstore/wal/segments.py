@@ -6,6 +6,7 @@ was to make durable may be lost although it can still be read, so that recovery 
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from attrs import define, field, frozen
@@ -20,6 +21,13 @@ from understudy.raftstore.wal.replay import Replay, SegmentFacts
 log = logging.getLogger("understudy.raftstore")
 
 _FIRST_PLACE: Final = place(SECTOR_BYTES)
+
+Pause = Callable[[], Awaitable[None]]
+"""Lets others go first."""
+
+
+async def no_pause() -> None:
+    """Where there are no others."""
 
 
 @frozen
@@ -40,6 +48,7 @@ class Segments:
     folder: str
     owner: Identity
     options: LogOptions
+    pause: Pause
     facts: list[SegmentFacts] = field(factory=list)
     """Of every segment, ascending by number."""
     _file: File | None = None
@@ -79,7 +88,8 @@ class Segments:
         replay = Replay(self.owner, keep_after)
         for number in numbers:
             data = await self.disk.read_file(self.path(number))
-            replay.segment(self.path(number), number, data, number == numbers[-1])
+            for _ in replay.slices(self.path(number), number, data, number == numbers[-1]):
+                await self.pause()
         return replay
 
     async def resume(self, replay: Replay) -> None:

@@ -1,5 +1,6 @@
 """A member's log on a simulated disk: what was acknowledged comes back, and nothing half."""
 
+import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -22,7 +23,7 @@ from understudy.raftstore.storage import Put
 from understudy.raftstore.wal.disklog import DiskLog
 from understudy.raftstore.wal.errors import Damaged, DiskUnusable, FolderRefused
 from understudy.raftstore.wal.folder import Identity, segment_name, snapshot_name
-from understudy.raftstore.wal.frames import scan
+from understudy.raftstore.wal.frames import SEGMENT_FORMAT, scan
 from understudy.raftstore.wal.segments import LogOptions
 from understudy.raftstore.wal.snapshot_format import SnapshotReader, snapshot_stream
 
@@ -409,5 +410,21 @@ def test_a_flipped_bit_in_the_last_acknowledged_batch_is_refused_and_nothing_is_
         with pytest.raises(Damaged, match=f"byte {found.frames[-1].offset}: .*expected the checksum"):
             await new_log(disk).open()
         assert await disk.read_file(path) == before
+
+    run(main)
+
+
+def test_a_log_of_another_format_is_refused_as_such() -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        log = new_log(disk)
+        await log.open()
+        await log.close()
+        path = f"{FOLDER}/{segment_name(1)}"
+        data = bytearray(await disk.read_file(path))
+        data[20:24] = (SEGMENT_FORMAT - 1).to_bytes(4, "little")
+        data[508:512] = zlib.crc32(data[:508]).to_bytes(4, "little")
+        await disk.replace_file(path, bytes(data))
+        with pytest.raises(FolderRefused, match="format 1, known is 2.* Use the version"):
+            await new_log(disk).open()
 
     run(main)
