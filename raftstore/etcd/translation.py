@@ -188,7 +188,8 @@ def _operation_to(reply: OperationReply) -> Any:
         case DeleteRangeReply():
             return messages.ResponseOp(response_delete_range=delete_to(reply, header))
         case TxnReply():
-            return messages.ResponseOp(response_txn=txn_to(reply, header))
+            # One within another says no revision at all, in etcd.
+            return messages.ResponseOp(response_txn=txn_to(reply, _ResponseHeader()))
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -290,13 +291,16 @@ def delete_reply(response: Any) -> DeleteRangeReply:
 
 
 def txn_reply(response: Any) -> TxnReply:
-    revision = response.header.revision
+    return _txn_reply(response, response.header.revision)
+
+
+def _txn_reply(response: Any, revision: int) -> TxnReply:
     return TxnReply(
-        revision, response.succeeded, tuple([_operation_reply(each) for each in response.responses])
+        revision, response.succeeded, tuple([_operation_reply(each, revision) for each in response.responses])
     )
 
 
-def _operation_reply(operation: Any) -> OperationReply:
+def _operation_reply(operation: Any, revision: int) -> OperationReply:
     match operation.WhichOneof("response"):
         case "response_range":
             return range_reply(operation.response_range)
@@ -305,6 +309,6 @@ def _operation_reply(operation: Any) -> OperationReply:
         case "response_delete_range":
             return delete_reply(operation.response_delete_range)
         case "response_txn":
-            return txn_reply(operation.response_txn)
+            return _txn_reply(operation.response_txn, revision)
         case other:
             raise AssertionError(f"a transaction's answer of an unknown kind: {other}")

@@ -114,6 +114,19 @@ def test_every_answer_says_who_answered_at_which_revision() -> None:
     play(scenario, raft_group(), ServiceOptions(cluster_id=77))
 
 
+def test_a_transaction_within_another_says_no_revision() -> None:
+    async def scenario(s: Served) -> None:
+        inner = messages.TxnRequest(success=[messages.RequestOp(request_put=messages.PutRequest(key=b"a"))])
+        outer = messages.TxnRequest(success=[messages.RequestOp(request_txn=inner)])
+        answer = await s.call(f"{KV}Txn", outer)
+        assert answer.header.revision == 2
+        within = answer.responses[0].response_txn
+        assert within.HasField("header") and within.header.revision == 0
+        assert within.responses[0].response_put.header.revision == 2
+
+    play(scenario)
+
+
 @pytest.mark.parametrize(
     ("path", "request_", "code", "text"),
     [
