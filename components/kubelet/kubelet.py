@@ -133,7 +133,10 @@ class Kubelet(Actor[PodLifecycle]):
             boot_id=self.machine.boot_id or world.uuid(f"boot {self.node_name}"),
         )
         self.context.spawn(
-            lambda: NodeAgent(self.client, machine, self.options, self.runtime, events), "node"
+            lambda: NodeAgent(
+                self.client, machine, self.options, self.runtime, events, self._network_configured
+            ),
+            "node",
         )
         self.context.start_soon(events.run)
         self.context.start_soon(self.statuses.run)
@@ -270,6 +273,11 @@ class Kubelet(Actor[PodLifecycle]):
             reader = await self._subscribe()
             self._fingerprints.clear()
             await self._relist()
+
+    def _network_configured(self) -> None:
+        """Pods that were here before the network was may start now."""
+        for worker in self.workers.values():
+            worker.tell(RuntimeChanged())
 
     @handles(Relist)
     async def relist(self, _: Relist) -> None:

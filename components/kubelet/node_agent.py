@@ -4,6 +4,7 @@ Readiness does not wait for a timer: when the node's pod CIDR changes, the statu
 """
 
 import logging
+from collections.abc import Callable
 
 from attrs import frozen
 
@@ -69,7 +70,10 @@ class NodeAgent(Actor[NodeKeeping]):
         options: KubeletOptions,
         runtime: Ref[cri.ContainerRuntime],
         events: EventRecorder,
+        network_configured: Callable[[], None],
     ) -> None:
+        """`network_configured` is called when the runtime has been told another range of pod addresses."""
+        self.network_configured = network_configured
         self.client = client
         self.machine = machine
         self.options = options
@@ -147,7 +151,9 @@ class NodeAgent(Actor[NodeKeeping]):
         if cidr:
             try:
                 await self.runtime.ask(cri.UpdateRuntimeConfig(cidr), RUNTIME_TIMEOUT_SECONDS)
-                self.pod_cidr = cidr
+                if cidr != self.pod_cidr:
+                    self.pod_cidr = cidr
+                    self.network_configured()
             except Refusal as error:
                 log.warning("node %s: the runtime did not take the pod CIDR: %s", self.machine.name, error)
 

@@ -12,6 +12,9 @@ from .runtime_state import Object
 
 LEASE_NAMESPACE = "kube-node-lease"
 
+RUNTIME_CONDITIONS = {"RuntimeReady": "container runtime", "NetworkReady": "container runtime network"}
+"""Those that a kubelet looks at, and what it calls them."""
+
 _EVICTION_MEMORY = "100Mi"
 _EVICTION_STORAGE_SHARE = 10
 """Hard eviction thresholds, which the kubelet keeps back: memory, and a tenth of the disk."""
@@ -149,17 +152,19 @@ def node_status(
 def _problem(facts: RuntimeFacts) -> str:
     if facts.status is None:
         return "container runtime is down"
-    found = {condition.type: condition for condition in facts.status.conditions}
-    problems = []
-    for type, title in (("RuntimeReady", "container runtime"), ("NetworkReady", "container runtime network")):
-        condition = found.get(type)
-        if condition is None:
-            problems.append(f"{title} status unknown")
-        elif not condition.status:
-            problems.append(
-                f"{title} not ready: {type}=false reason:{condition.reason} message:{condition.message}"
-            )
-    return ", ".join(problems)
+    problems = (runtime_problem(facts.status, type) for type in RUNTIME_CONDITIONS)
+    return ", ".join(problem for problem in problems if problem)
+
+
+def runtime_problem(status: cri.StatusReply, type: str) -> str:
+    """What is wrong by a condition of the runtime, "" when nothing is."""
+    title = RUNTIME_CONDITIONS[type]
+    condition = next((each for each in status.conditions if each.type == type), None)
+    if condition is None:
+        return f"{title} status unknown"
+    if condition.status:
+        return ""
+    return f"{title} not ready: {type}=false reason:{condition.reason} message:{condition.message}"
 
 
 def _condition(type: str, status: str, reason: str, message: str) -> Object:

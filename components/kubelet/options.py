@@ -31,6 +31,8 @@ class KubeletOptions:
     image_pull_backoff_max: float = 300.0
     sync_retry: float = 10.0
     """After which time a pod whose start failed is tried again (the kubelet's `backOffPeriod`)."""
+    transient_error_retry: float = 1.0
+    """The same while the node's network is not ready (`backOffOnTransientErrorPeriod`)."""
     relist_period: float = 300.0
     """How often the runtime is listed although it sends events (the event-driven PLEG's period)."""
     cpu: str = "8"

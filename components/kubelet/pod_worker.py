@@ -24,6 +24,7 @@ from .container_starter import RUNTIME_TIMEOUT_SECONDS, ContainerStarter
 from .container_status import Findings
 from .images import StartError
 from .node_context import NodeContext
+from .node_status import runtime_problem
 from .pod_actions import Actions, compute_actions, is_finished
 from .pod_status import Circumstances, Decision, compute_status
 from .pod_stopper import PodStopper, grace_period
@@ -257,7 +258,7 @@ class PodWorker(Actor[PodWorking]):
         self._publish()
 
     async def _create_sandbox(self, attempt: int) -> bool:
-        if not await self._volumes_ready():
+        if not await self._volumes_ready() or not await self._network_ready():
             return False
         config = sandbox_config(self.pod, attempt, self.node.options)
         handler = self.pod["spec"].get("runtimeClassName") or ""
@@ -270,6 +271,20 @@ class PodWorker(Actor[PodWorking]):
             return False
         self.runtime = await self._observe()
         return self.runtime.ready_sandbox is not None
+
+    async def _network_ready(self) -> bool:
+        if self.pod["spec"].get("hostNetwork"):
+            return True
+        try:
+            status = await self.node.runtime.ask(cri.Status(), RUNTIME_TIMEOUT_SECONDS)
+        except Refusal:
+            return True  # What ails the runtime shows when it is asked for the sandbox.
+        problem = runtime_problem(status, "NetworkReady")
+        if not problem:
+            return True
+        self.starter.tell(self.pod, None, "Warning", "NetworkNotReady", f"network is not ready: {problem}")
+        self.context.set_timer("retry", self.node.options.transient_error_retry, LookAgain())
+        return False
 
     async def _volumes_ready(self) -> bool:
         namespace = self.pod["metadata"]["namespace"]

@@ -63,6 +63,21 @@ def test_a_node_waits_for_its_pod_addresses() -> None:
     simulate(main, options=KubeletOptions())
 
 
+def test_a_pod_that_was_here_before_the_network_starts_with_it() -> None:
+    async def main(stage: Stage) -> None:
+        await stage.world.sleep(0.5)
+        await stage.create("early")
+        await stage.create("host", hostNetwork=True)
+        await stage.phase("host", "Running", 1)
+        await stage.world.sleep(2.3)
+        assert await stage.reasons("early") == ["NetworkNotReady"]
+        cidr = {"spec": {"podCIDR": "10.244.7.0/24", "podCIDRs": ["10.244.7.0/24"]}}
+        await stage.client.patch(NODES, "node-1", cidr)
+        await stage.phase("early", "Running", 0.2)
+
+    simulate(main, options=KubeletOptions())
+
+
 @pytest.mark.parametrize("run", [simulate, perform])
 def test_a_pod_runs_answers_and_goes(run: Callable[..., None]) -> None:
     async def main(stage: Stage) -> None:
