@@ -94,11 +94,16 @@ def handles(message_type: type[Any], *, concurrent: bool | int = False, when: st
     `Context.become`).
     """
 
+    if not isinstance(message_type, type):
+        raise TypeError(f"@handles takes a message's class, not {message_type!r}")
+
     def mark(function: F) -> F:
         is_async = inspect.iscoroutinefunction(function)
-        assert is_async or not concurrent, f"{function.__qualname__}: a concurrent handler must be async"
+        if concurrent and not is_async:
+            raise TypeError(f"{function.__qualname__} is concurrent: make it async, or handle one at a time")
         limit = CONCURRENT_MAX if isinstance(concurrent, bool) else concurrent
-        assert limit >= 1, f"{function.__qualname__}: {limit} at a time"
+        if limit < 1:
+            raise ValueError(f"{function.__qualname__}: at least one call at a time, not {limit}")
         handler = Handler(function, is_async, bool(concurrent), limit)
         function.__handles__ = (message_type, handler, when)  # type: ignore[attr-defined]
         return function
@@ -123,14 +128,31 @@ class Actor(Generic[P]):
         found: dict[type, Handler] = {}
         special: dict[str, dict[type, Handler]] = {}
         for base in reversed(cls.__mro__):
-            for member in vars(base).values():
+            marked: dict[tuple[type, str], str] = {}
+            for name, member in vars(base).items():
                 mark = getattr(member, "__handles__", None)
                 if mark is not None:
                     message_type, handler, when = mark
+                    other = marked.setdefault((message_type, when), name)
+                    if other != name:
+                        raise TypeError(
+                            f"{base.__qualname__}.{name} and .{other} both handle "
+                            f"{message_type.__qualname__}: name a behaviour with `when`, or leave one out"
+                        )
                     table = special.setdefault(when, {}) if when else found
                     table[message_type] = handler
+            for hook in ("on_start", "on_stop"):
+                if hook in vars(base) and not inspect.iscoroutinefunction(vars(base)[hook]):
+                    raise TypeError(f"{base.__qualname__}.{hook} is awaited: make it `async def`")
         cls.handlers = found
         cls.behaviours = {when: {**found, **table} for when, table in special.items()}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            early = name in ("context", "world")
+            hint = " yet: actors have it from on_start on, not in __init__" if early else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
     @property
     def world(self) -> World:
@@ -298,6 +320,7 @@ class Context(Generic[P]):
 
         Raises:
             LimitReached: 10,000 timers are armed already.
+            ValueError: a delay below 0, or a period that is not above 0.
         """
         self._incarnation.set_timer(key, delay_seconds, message, every_seconds)
 

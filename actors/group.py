@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from .supervision import check_intensity
 from .world import Event
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class Group:
     within_seconds: float = 30.0
     _members: dict[str, Cell] = field(factory=dict, init=False)
     _ends: list[float] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        check_intensity(self.restarts_max, self.within_seconds)
 
     def join(self, cell: Cell) -> None:
         """Take a new member in, behind the others."""

@@ -158,7 +158,12 @@ class Incarnation:
 
     def set_timer(self, key: str, delay: float, message: Message[Any], every: float | None) -> None:
         """Arm a keyed timer. Raises LimitReached when `TIMERS_MAX` are armed already."""
-        assert every is None or every > 0.0, f"{self.cell.path} timer {key}: every {every} s"
+        if delay < 0.0 or (every is not None and every <= 0.0):
+            again = "" if every is None else f", then every {every:g} s"
+            raise ValueError(
+                f"{self.cell.path} timer {key!r}: a delay is 0 or more, a period above 0, "
+                f"not in {delay:g} s{again}"
+            )
         self.cancel_timer(key)
         if self.ending:
             return

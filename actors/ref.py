@@ -33,9 +33,12 @@ ASK_TIMEOUT_SECONDS = 5.0
 @message("actors.stopped")
 @frozen
 class ActorStopped(Refusal):
-    """The actor has ended, so nobody will answer."""
+    """The actor has ended, or there never was one, so nobody will answer."""
 
     path: str
+
+    def __str__(self) -> str:
+        return f"there is no actor {self.path}, or it has ended"
 
 
 @message("actors.failed")
@@ -46,6 +49,9 @@ class ActorFailed(Refusal):
     path: str
     error: str
 
+    def __str__(self) -> str:
+        return f"{self.path} crashed on this message: {self.error}"
+
 
 @message("actors.unhandled")
 @frozen
@@ -54,6 +60,9 @@ class Unhandled(Refusal):
 
     path: str
     wire_name: str
+
+    def __str__(self) -> str:
+        return f"{self.path} has no handler for {self.wire_name}: is one of its methods marked @handles?"
 
 
 @message("actors.timeout")
@@ -65,6 +74,9 @@ class AskTimeout(Refusal):
     wire_name: str
     seconds: float
 
+    def __str__(self) -> str:
+        return f"{self.path} did not answer {self.wire_name} within {self.seconds:g} s"
+
 
 @message("actors.stash_full")
 @frozen
@@ -73,6 +85,9 @@ class StashFull(Refusal):
 
     path: str
     capacity: int
+
+    def __str__(self) -> str:
+        return f"{self.path} has put {self.capacity} messages aside already: this one is refused"
 
 
 @message("actors.limit_reached")
@@ -83,6 +98,9 @@ class LimitReached(Refusal):
     path: str
     what: str
     limit: int
+
+    def __str__(self) -> str:
+        return f"{self.path} has {self.limit} {self.what} already"
 
 
 class LinkedActorFailed(Exception):
@@ -97,6 +115,9 @@ class SendTimeout(Refusal):
     path: str
     wire_name: str
     seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.path} had no room for {self.wire_name} within {self.seconds:g} s"
 
 
 class Place(Protocol):

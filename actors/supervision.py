@@ -32,11 +32,26 @@ class Supervision:
     drains: bool = False
     """When it is to stop it first handles what it has accepted, and takes nothing new meanwhile."""
 
+    def __attrs_post_init__(self) -> None:
+        check_intensity(self.restarts_max, self.within_seconds)
+        waits = (self.backoff_initial_seconds, self.backoff_max_seconds, self.stop_seconds)
+        if min(waits) < 0.0:
+            raise ValueError(f"a wait is not below 0 s: {self}")
+
     def backoff_seconds(self, crashes: int, jitter: float) -> float:
         """How long to wait after the given number of crashes in the window; `jitter` is in [0, 1)."""
         assert crashes >= 1, crashes
         base = min(self.backoff_max_seconds, self.backoff_initial_seconds * 2.0 ** min(crashes - 1, 30))
         return base * (1.0 + 0.2 * jitter)
+
+
+def check_intensity(restarts_max: int, within_seconds: float) -> None:
+    """Raises ValueError where no number of restarts in no time is meant."""
+    if restarts_max < 0 or within_seconds <= 0.0:
+        raise ValueError(
+            f"at most {restarts_max} restarts within {within_seconds:g} s: "
+            "the first is 0 or more, the second above 0"
+        )
 
 
 PERMANENT = Supervision()

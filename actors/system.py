@@ -209,6 +209,11 @@ class ActorSystem(PostOffice):
         path = f"{parent.path if parent else ''}/{name}"
         if path in self._cells:
             raise ValueError(f"an actor {path} is alive already: stop it first, or choose another name")
+        if isinstance(factory, Actor):
+            hint = "each restart makes a new object: give the class, or a lambda that makes one"
+            raise TypeError(f"{path}: spawn takes a factory, not an actor; {hint}")
+        if self._nursery is None or self._nursery.cancel_scope.cancel_called:
+            raise RuntimeError(f"{path}: the actor system has ended: spawn within its `async with`")
         siblings = parent.children if parent else self._roots
         cell = Cell(
             self,
@@ -314,6 +319,8 @@ class ActorSystem(PostOffice):
         self, name: str, capacity: int = 256, host: str = LOCAL
     ) -> tuple[ChannelWriter[Any], ChannelReader[Any]]:
         """A channel read on `host`; whoever gets the writer in a message writes from its own host."""
+        if capacity < 1:
+            raise ValueError(f"a channel holds at least one item, not {capacity}")
         number = next(self._channel_numbers)
         writer, reader = self._new_channel(number, name, capacity, host)
         self._channels[number] = writer._core

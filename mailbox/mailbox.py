@@ -78,6 +78,8 @@ class Mailbox:
     """Of the displaced: how many had been accepted before."""
 
     def __attrs_post_init__(self) -> None:
+        if self.capacity < 1:
+            raise ValueError(f"a mailbox holds at least one message, not {self.capacity}")
         self.plain = not self.urgent and not isinstance(self.overflow, Conflate)
         self.room = 0
 

@@ -44,4 +44,4 @@ class MailboxFull(Exception):
     capacity: int
 
     def __str__(self) -> str:
-        return f"{self.capacity} messages wait already"
+        return f"{self.capacity} messages wait already: `send` waits for room"
