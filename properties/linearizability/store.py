@@ -47,6 +47,19 @@ class Read:
 
 
 @frozen
+class WriteTogether:
+    """Put several keys in one transaction."""
+
+    pairs: tuple[tuple[bytes, bytes], ...]
+    """(key, value), no key twice."""
+
+
+@frozen
+class ReadAll:
+    """Read every key at one revision, linearizably."""
+
+
+@frozen
 class WriteResult:
     revision: int
     """The store's, afterwards."""
@@ -62,6 +75,13 @@ class ReadResult:
     mod_revision: int = 0
 
 
+@frozen
+class ReadAllResult:
+    revision: int
+    pairs: tuple[tuple[bytes, bytes, int], ...]
+    """(key, value, mod_revision) of each key, ascending by key."""
+
+
 class StoreModel:
     """The specification; keys may be there at the start."""
 
@@ -75,25 +95,38 @@ class StoreModel:
     def step(self, state: State, request: Any, result: Any) -> tuple[State, ...]:
         """See `Model`."""
         revision, pairs = state
-        pair = next((pair for pair in pairs if pair[0] == request.key), None)
         match request:
-            case Read():
-                seen = ReadResult(revision, None) if pair is None else ReadResult(revision, *pair[1:])
-                return (state,) if result in (seen, UNKNOWN) else ()
-            case Write():
-                done = True
-            case CompareAndSet():
-                done = request.mod_revision == (0 if pair is None else pair[2])
-            case Delete():
-                done = pair is not None
+            case ReadAll():
+                return (state,) if result in (ReadAllResult(revision, pairs), UNKNOWN) else ()
+            case WriteTogether():
+                written = request.pairs
+                done = bool(written)
             case _:
-                raise AssertionError(f"no operation of this model: {request}")
+                pair = next((pair for pair in pairs if pair[0] == request.key), None)
+                if isinstance(request, Read):
+                    seen = ReadResult(revision, None) if pair is None else ReadResult(revision, *pair[1:])
+                    return (state,) if result in (seen, UNKNOWN) else ()
+                done, written = _effect(request, pair)
         after = revision + done
         if result not in (WriteResult(after, done), UNKNOWN):
             return ()
         if not done:
             return (state,)
-        rest = tuple(pair for pair in pairs if pair[0] != request.key)
-        if isinstance(request, Delete):
-            return ((after, rest),)
-        return ((after, tuple(sorted((*rest, (request.key, request.value, after))))),)
+        changed = {request.key} if isinstance(request, Delete) else {key for key, _ in written}
+        rest = [pair for pair in pairs if pair[0] not in changed]
+        return ((after, tuple(sorted([*rest, *((key, value, after) for key, value in written)]))),)
+
+
+def _effect(
+    request: Any, pair: tuple[bytes, bytes, int] | None
+) -> tuple[bool, tuple[tuple[bytes, bytes], ...]]:
+    """Whether a request for one key, which is so now, changes anything, and what it puts."""
+    match request:
+        case Write():
+            return True, ((request.key, request.value),)
+        case CompareAndSet():
+            mod_revision = 0 if pair is None else pair[2]
+            return request.mod_revision == mod_revision, ((request.key, request.value),)
+        case Delete():
+            return pair is not None, ()
+    raise AssertionError(f"no operation of this model: {request}")
