@@ -203,6 +203,9 @@ async def compare(urls: Sequence[tuple[str, str]], steps: Sequence[Step], past: 
             streams.append(watches)
         await both(servers, lambda number: servers[number].clear())
         revision = await agree(servers)
+        # From here on it is known what is compacted.
+        forget = messages.CompactionRequest(revision=revision)
+        await both(servers, lambda n: servers[n].call(f"{KV}/Compact", forget))
         for step in steps:
             at = revision
             answers = await both(servers, lambda n, step=step, at=at: servers[n].step(step, streams[n], at))
