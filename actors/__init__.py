@@ -31,6 +31,8 @@ from .actor import handles as handles
 from .channels import ChannelReader as ChannelReader
 from .channels import ChannelWriter as ChannelWriter
 from .channels import EndOfChannel as EndOfChannel
+from .delivery import DeadLetter as DeadLetter
+from .delivery import Delivery as Delivery
 from .dispatch import Timer as Timer
 from .group import Group as Group
 from .group import Strategy as Strategy
@@ -73,8 +75,8 @@ from .supervision import Restart as Restart
 from .supervision import RestartIntensityExceeded as RestartIntensityExceeded
 from .supervision import Supervision as Supervision
 from .system import LOCAL as LOCAL
+from .system import ActorStatus as ActorStatus
 from .system import ActorSystem as ActorSystem
-from .system import Delivery as Delivery
 from .waiting import AskCycle as AskCycle
 from .world import DeadlineExceeded as DeadlineExceeded
 from .world import Event as Event

@@ -28,3 +28,10 @@ def test_the_tutorial_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]
             checked += 1
     assert capsys.readouterr().out == ""
     assert checked > 5
+
+
+def test_the_readmes_actor_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (program,) = [text for _, text, _ in blocks(page) if "Counter" in text]
+    exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
+    assert capsys.readouterr().out == "2\n"

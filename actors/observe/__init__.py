@@ -6,7 +6,7 @@
 - `CauseTrace`: which message caused which, across actors; off until installed
 - `Inspector`: lets other nodes do all that, where it is started; `remote_trace`, `gather_story`
 - `metrics`: a collector for prometheus-client (`understudy[metrics]`)
-- `serving`: a snapshot for another process, which `understudy actors` shows
+- `serving`: `InspectionPoint`, an actor that lets `understudy actors` show its system from another process
 """
 
 from .causes import CauseTrace as CauseTrace
@@ -23,6 +23,8 @@ from .inspector import Inspector as Inspector
 from .inspector import Story as Story
 from .inspector import gather_story as gather_story
 from .inspector import remote_trace as remote_trace
+from .serving import InspectionError as InspectionError
+from .serving import InspectionPoint as InspectionPoint
 from .tree import ActorNode as ActorNode
 from .tree import HandlerTimes as HandlerTimes
 from .tree import MessageTime as MessageTime

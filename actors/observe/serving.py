@@ -19,6 +19,7 @@ from typing import Any
 
 import trio
 
+from understudy.actors.actor import Actor
 from understudy.actors.system import ActorStatus, ActorSystem
 
 from .tree import HandlerTimes
@@ -39,7 +40,7 @@ class InspectionError(Exception):
     """The socket cannot be made; says why and what would help."""
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
+        super().__init__(f"{message}; {hint}")
         self.message = message
         self.hint = hint
 
@@ -104,6 +105,26 @@ async def serve_inspection(listener: trio.SocketListener, system: ActorSystem) -
                 log.info("a client of the inspection socket has gone or does not read")
 
     await trio.serve_listeners(serve, [listener])
+
+
+class InspectionPoint(Actor[Any]):
+    """Lets `understudy actors PATH` show the system that it is spawned in, wherever that runs.
+
+    A path that cannot be served is a crash: see `inspection_socket` for the reasons.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        self._closing = ExitStack()
+
+    async def on_start(self) -> None:
+        if self.world.simulated:
+            raise InspectionError("other processes cannot look into a simulation", "use snapshot(system)")
+        listener = self._closing.enter_context(inspection_socket(self._path))
+        self.context.start_soon(serve_inspection, listener, self.context._system)
+
+    async def on_stop(self) -> None:
+        self._closing.close()
 
 
 async def _serve_one(system: ActorSystem, stream: trio.SocketStream) -> None:

@@ -14,7 +14,16 @@ import pytest
 import trio
 from attrs import frozen
 
-from understudy.actors import Actor, ActorSystem, RealWorld, Ref, handles
+from understudy.actors import (
+    Actor,
+    ActorSystem,
+    RealWorld,
+    Ref,
+    RestartIntensityExceeded,
+    Supervision,
+    handles,
+)
+from understudy.actors.observe import InspectionPoint
 from understudy.actors.observe.serving import InspectionError, inspection_socket, serve_inspection
 from understudy.cli import run
 from understudy.cli.actors import tree_of
@@ -35,6 +44,36 @@ class Nest_(Actor[Nesting]):
     @handles(Nest)
     def nest(self, message: Nest) -> Ref[Nesting]:
         return self.context.spawn(Nest_, message.name)
+
+
+async def test_a_system_of_one_s_own_is_shown_where_it_has_an_inspection_point(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "folder" / "sock"
+    async with RealWorld.open() as world, ActorSystem.open(world) as system:
+        system.spawn(Nest_, "outer")
+        point = system.spawn(lambda: InspectionPoint(path), "inspection")
+        while not path.exists():
+            await world.sleep(0.001)
+        assert await actors(path, "--once") == 0
+        assert "outer  running" in capsys.readouterr().out
+        await system.stop(point)
+        assert not path.exists()
+        assert await actors(path, "--once") == 2
+        assert "InspectionPoint" in capsys.readouterr().err
+
+
+def test_a_path_that_cannot_be_served_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("data")
+
+    async def main() -> None:
+        async with RealWorld.open() as world, ActorSystem.open(world) as system:
+            system.spawn(lambda: InspectionPoint(taken), "inspection", Supervision(restarts_max=0))
+            await world.sleep(100.0)
+
+    with pytest.raises(RestartIntensityExceeded, match="there is a file already; choose another path"):
+        trio.run(main)
 
 
 @asynccontextmanager

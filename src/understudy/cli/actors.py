@@ -1,6 +1,6 @@
 """`understudy actors`: a running system as a tree that refreshes.
 
-A real adapter: it reads the socket of `understudy up --inspect`, and draws on the terminal.
+A real adapter: it reads the socket of `understudy up --inspect` or of an `InspectionPoint`, and draws.
 """
 
 import json
@@ -39,7 +39,11 @@ ACTOR_FIELDS = frozenset(
 )
 @click.option("--depth", type=click.IntRange(1), default=None, help="Show only so many levels.")
 def actors(path: Path, once: bool, every: float, depth: int | None) -> int:
-    """Show the actors of a running `understudy up --inspect PATH`: states, mailboxes, restarts, times."""
+    """Show the actors of a running system: states, mailboxes, restarts, times.
+
+    It is one of `understudy up --inspect PATH`, or of a program that spawned an InspectionPoint(PATH) of
+    understudy.actors.observe.
+    """
     from rich.console import Console
 
     console = Console()
@@ -54,7 +58,10 @@ def actors(path: Path, once: bool, every: float, depth: int | None) -> int:
             else:
                 _show(console, pictures, depth)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-        return complain(f"no system can be inspected at {path}", "start one with: understudy up --inspect")
+        return complain(
+            f"no system can be inspected at {path}",
+            "start one with `understudy up --inspect`, or spawn an InspectionPoint there",
+        )
     except TimeoutError:
         return complain(f"the system at {path} does not answer")
     except OSError as error:
