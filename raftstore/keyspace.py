@@ -138,16 +138,18 @@ class KeySpace:
         history = self.past.get(key)
         if history is None:
             return
-        live = self.live.get(key)
-        if live is not None and live.mod_revision <= revision:
-            keep = len(history)
-        else:
-            keep = bisect_right(history, revision, key=_mod_revision)
-            if keep and history[keep - 1].version:
-                keep -= 1
+        keep = self.forgotten(history, revision)
         for entry in history[:keep]:
             self.size_bytes -= len(entry.key) + len(entry.value)
         if keep == len(history):
             self.past.pop(key)
         elif keep:
             self.past.put(key, history[keep:])
+
+    def forgotten(self, history: list[KeyValue], revision: int) -> int:
+        """How many entries of a history cannot be read at `revision` or later."""
+        live = self.live.get(history[0].key)
+        if live is not None and live.mod_revision <= revision:
+            return len(history)
+        keep = bisect_right(history, revision, key=_mod_revision)
+        return keep - 1 if keep and history[keep - 1].version else keep

@@ -34,15 +34,19 @@ class LeaseState:
     """What was left at the last checkpoint; 0 where there was none since the last keep-alive."""
 
 
+def _attached() -> SortedMap[int, dict[bytes, None]]:
+    return SortedMap(dict.copy)
+
+
 @define
 class LeaseTable:
     states: SortedMap[int, LeaseState] = field(factory=SortedMap)
-    attached: dict[int, dict[bytes, None]] = field(factory=dict)
+    attached: SortedMap[int, dict[bytes, None]] = field(factory=_attached)
     """The keys that live by a lease, in the order in which they came; none for a lease without keys."""
 
     def fork(self) -> "LeaseTable":
-        """The same leases, without the keys that live by them: those say it themselves."""
-        return LeaseTable(self.states.fork())
+        """The same leases and keys; see `SortedMap.fork`."""
+        return LeaseTable(self.states.fork(), self.attached.fork())
 
     def __contains__(self, lease: object) -> bool:
         return isinstance(lease, int) and lease in self.states
@@ -66,21 +70,25 @@ class LeaseTable:
     def remove(self, lease: int) -> list[bytes]:
         """End a lease; returns its keys, sorted."""
         self.states.pop(lease)
-        return sorted(self.attached.pop(lease, ()))
+        return sorted(self.attached.pop(lease) or ())
 
     def keys(self, lease: int) -> tuple[bytes, ...]:
-        return tuple(sorted(self.attached.get(lease, ())))
+        return tuple(sorted(self.attached.get(lease) or ()))
 
     def attach(self, lease: int, key: bytes) -> None:
         assert lease in self.states, (lease, key)
-        self.attached.setdefault(lease, {})[key] = None
+        keys = self.attached.writable(lease)
+        if keys is None:
+            self.attached.put(lease, {key: None})
+        else:
+            keys[key] = None
 
     def detach(self, lease: int, key: bytes) -> None:
-        keys = self.attached.get(lease)
+        keys = self.attached.writable(lease)
         if keys is not None:
             keys.pop(key, None)
             if not keys:
-                del self.attached[lease]
+                self.attached.pop(lease)
 
     def checkpoint(self, lease: int, remaining_s: int) -> None:
         """Write down what is left of a lease; nothing if it is gone."""

@@ -7,7 +7,7 @@ Nothing here waits or knows what time it is; leases end when a `LeaseRevoke` is 
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from struct import Struct
 from typing import Final
@@ -105,26 +105,13 @@ class MvccStore:
         """A store that goes on from a view, which stays as it is."""
         store = view.fork()
         store.options = options or view.options
-        for values in store.keys.live.blocks():
-            for pair in values:
-                if pair.lease:
-                    store.leases.attach(pair.lease, pair.key)
         return store
 
     def begin_at(self, revision: int, compact_revision: int, next_lease: int) -> None:
-        """Become, in a fresh store, what `replay` of the changes from `changes_from` on completes."""
+        """Become, in a fresh store, what keys, leases and `changes` from `changes_from` on complete."""
         assert self.revision == FIRST_REVISION and not self.keys.size_bytes, self.revision
         self.revision, self.compact_revision, self.next_lease = revision, compact_revision, next_lease
-        self.changes = ChangeLog(self.changes_from)
         self._pruned_to = compact_revision + 1
-
-    def replay(self, pairs: Sequence[KeyValue], is_base: bool) -> None:
-        """Take the next revision's change from a snapshot; the first is in the pairs of the base already."""
-        if not is_base:
-            pairs = [lean(pair, self.keys.latest(pair.key)) for pair in pairs]
-            for pair in pairs:
-                self.keys.append(pair)
-        self.changes.append(change_of(pairs))
 
     # ---------------------------------------------------------------- writing
 
@@ -362,17 +349,6 @@ class MvccStore:
             self._delete_pair(pair, changed)
         self._seal(changed)
         return LeaseRevokeReply(self.revision)
-
-
-def lean(pair: KeyValue, previous: KeyValue | None) -> KeyValue:
-    """The same pair, as it comes out of `apply`: one key object for all versions, one number for equal
-    revisions. What was decoded has one of each for every pair."""
-    key = pair.key if previous is None else previous.key
-    created = pair.create_revision if previous is None else previous.create_revision
-    if pair.version <= 1:
-        created = pair.mod_revision if pair.version else 0
-    assert (key, created) == (pair.key, pair.create_revision), (pair, previous)
-    return KeyValue(key, pair.value, created, pair.mod_revision, pair.version, pair.lease)
 
 
 def _passes(request: Range, pair: KeyValue) -> bool:

@@ -8,7 +8,8 @@ is written afterwards, and is paid back a block at a time.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from operator import lt
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 
@@ -154,6 +155,31 @@ class SortedMap(Generic[K, V]):
             self._keys[at], self._values[at] = keys[:half], values[:half]
             self._sizes[at] = half
         return None
+
+    def extend(self, keys: Sequence[K], values: Sequence[V]) -> None:
+        """Add keys, ascending and above all that are there: into full blocks, and no key's place is looked
+        for. Raises ValueError when they are not."""
+        if not keys:
+            return
+        if not all(map(lt, keys, keys[1:])) or (self._keys and not self._keys[-1][-1] < keys[0]):
+            raise ValueError(f"keys from {keys[0]!r} to {keys[-1]!r} are not above all before them")
+        assert len(keys) == len(values), (len(keys), len(values))
+        self._found = None
+        at = 0
+        while at < len(keys):
+            last = len(self._keys) - 1
+            room = BLOCK_MAX - len(self._keys[last]) if self._keys else 0
+            if room <= 0:
+                end = at + BLOCK_MAX
+                self._insert_block(last + 1, list(keys[at:end]), list(values[at:end]))
+            else:
+                end = at + room
+                if not self._owned[last]:
+                    self._own(last)
+                self._keys[last].extend(keys[at:end])
+                self._values[last].extend(values[at:end])
+                self._sizes[last] = len(self._keys[last])
+            at = end
 
     def pop(self, key: K) -> V | None:
         """Remove a key; returns its value, None when it is not there."""

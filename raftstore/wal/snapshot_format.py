@@ -21,9 +21,10 @@ from understudy.mailbox import message
 from understudy.mailbox.codec import Codec, CodecError
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.messages import Snapshot
-from understudy.raftstore.snapshot import MachineSnapshot, Restorer
+from understudy.raftstore.restorer import Restorer
+from understudy.raftstore.snapshot import MachineSnapshot
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MAGIC: Final = b"understudy snap\n"
 CHUNK_BYTES_MAX: Final = 64 << 20
 _CHUNK = struct.Struct("<II")
