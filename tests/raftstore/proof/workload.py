@@ -48,6 +48,8 @@ from understudy.raftstore.storage import (
 PREFIX = b"/k/"
 KEYS = tuple(PREFIX + key for key in (b"a", b"b", b"c", b"d"))
 ALL = Watch(PREFIX, prefix_end(PREFIX), start_revision=2, prev_kv=True)
+READER = 100
+"""Clients from this number on only read."""
 TRUTH_SECONDS = 30.0
 
 
@@ -83,6 +85,14 @@ class Workload:
             request = self._draw(known)
             if not await self._operate(number, self.stores[place % len(self.stores)], request, known):
                 place += 1
+            await self.world.sleep(self.random.uniform(0.0, 2 * self.pause_seconds))
+
+    async def reader(self, number: int) -> None:
+        """Only read, and always at the same store: who is stuck with a write sees nothing stale."""
+        store = self.stores[number % len(self.stores)]
+        while not self.over:
+            request = self.random.choice([Read(self.random.choice(KEYS)), ReadAll()])
+            await self._operate(READER + number, store, request, {})
             await self.world.sleep(self.random.uniform(0.0, 2 * self.pause_seconds))
 
     def _draw(self, known: dict[bytes, int]) -> Any:
