@@ -19,9 +19,10 @@ from understudy.actors import (
     World,
     handles,
 )
+from understudy.actors.testkit import status
 from understudy.mailbox import Conflate, MailboxFull, Message, Overflow, Request, message
 
-from .runs import Run, both
+from .runs import Run, both, in_simulation
 
 
 class Slow:
@@ -74,8 +75,8 @@ def test_senders_wait_and_come_in_in_order(run: Run, host: str) -> None:
             ref: Ref[Slow] = system.spawn(lambda: Worker(done), "worker", capacity=2, host=host)
             for number in range(20):
                 await ref.send(Work(number))
-            await world.sleep(0.1)
             assert system.statistics()[0].mailbox.high_water <= 2
+            await system.stop(ref, 60.0, drain=True)
             assert system.dead_letter_count == 0
         return done
 
@@ -88,14 +89,13 @@ def test_a_sender_gives_up_at_its_deadline_and_its_message_never_comes(run: Run,
     async def main(world: World) -> list[int]:
         done: list[int] = []
         async with ActorSystem.open(world) as system:
-            ref: Ref[Slow] = system.spawn(lambda: Worker(done, 0.05), "worker", capacity=1, host=host)
+            ref: Ref[Slow] = system.spawn(lambda: Worker(done, 0.2), "worker", capacity=1, host=host)
             await ref.send(Work(0))
             await ref.send(Work(1))
             with pytest.raises(SendTimeout):
                 await ref.send(Work(2), 0.01)
             await ref.send(Work(3))
-            await world.sleep(0.3)
-            await system.stop(ref)
+            await system.stop(ref, 60.0, drain=True)
             with pytest.raises(ActorStopped):
                 await ref.send(Work(4))
         return done
@@ -161,7 +161,7 @@ def test_the_newest_of_a_key_is_handled_and_the_others_are_counted(run: Run) -> 
             ref: Ref[Slow] = system.spawn(lambda: Worker(done), "worker", capacity=3, overflow=policy)
             for number in range(30):
                 ref.tell(Work(number))
-            await world.sleep(0.05)
+            await system.stop(ref, 60.0, drain=True)
             assert system.dead_letters_by_reason == {"displaced by the overflow policy": 27}
         assert done == [27, 28, 29]
 
@@ -177,7 +177,7 @@ def test_an_urgent_message_overtakes(run: Run) -> None:
             for number in range(3):
                 ref.tell(Work(number))
             ref.tell(Alarm())
-            await world.sleep(0.05)
+            await system.stop(ref, 60.0, drain=True)
         assert done == [-1, 0, 1, 2]
 
     run(main)
@@ -213,3 +213,35 @@ def test_what_was_sent_is_handled_and_what_was_not_is_not(
 
     SimWorld(seed=1, schedule=Shuffled(schedule)).run(main)
     assert sorted(done) == sorted(sent)
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 7])
+def test_an_actor_that_tells_meets_the_bound_however_its_messages_get_in(capacity: int) -> None:
+    """From the second filling on, what is told goes straight into the queue: the bound holds there, too."""
+
+    class Teller(Actor[Slow]):
+        def __init__(self, to: Ref[Slow]) -> None:
+            self.to = to
+
+        @handles(Question)
+        async def question(self, question: Question) -> int:
+            taken = 0
+            with pytest.raises(MailboxFull):
+                while True:
+                    self.to.tell(Work(taken))
+                    taken += 1
+            return taken
+
+    async def main(world: World) -> None:
+        done: list[int] = []
+        async with ActorSystem.open(world) as system:
+            worker: Ref[Slow] = system.spawn(lambda: Worker(done, 0.1), "worker", capacity=capacity)
+            teller: Ref[Slow] = system.spawn(lambda: Teller(worker), "teller")
+            for _ in range(4):
+                assert await teller.ask(Question(0)) == capacity
+                seen = status(system, worker)
+                assert seen is not None and seen.mailbox.high_water == seen.mailbox.depth == capacity
+                await world.sleep(100.0)
+        assert len(done) == 4 * capacity
+
+    in_simulation(main)
