@@ -23,10 +23,11 @@ class Unexplained(AssertionError):
 
 
 def settle(history: Sequence[Operation], ledger: Ledger) -> list[Operation]:
-    """The history without unknown outcomes, but for deletions.
+    """The history without unknown outcomes.
 
     What was done gets its result, and is taken to have returned when everything was over; what was not done
-    is left out. Deletions look alike, so that those of unknown outcome stay as they are.
+    is left out. Deletions of a key look alike: the one that was called first is taken to have been done
+    first, since it can stand wherever a later one could.
 
     Args:
         history: of a store that was fresh. No two of its operations write the same value to one key.
@@ -53,7 +54,7 @@ def settle(history: Sequence[Operation], ledger: Ledger) -> list[Operation]:
                 f"revision {revision} is {_recorded(ledger, revision)}, and was to be {operation}"
             )
     unknown: dict[Effect, list[Operation]] = {}
-    for operation in history:
+    for operation in sorted(history, key=lambda each: each.called):
         if operation.result is UNKNOWN and not isinstance(operation.request, Read | ReadAll):
             unknown.setdefault(_effect(operation), []).append(operation)
     over = max((each for op in history for each in (op.called, op.returned or 0.0)), default=0.0)
@@ -62,15 +63,10 @@ def settle(history: Sequence[Operation], ledger: Ledger) -> list[Operation]:
         if revision in acknowledged:
             continue
         recorded = _recorded(ledger, revision)
-        candidates = unknown.get(recorded, [])
+        candidates = unknown.get(recorded)
         if not candidates:
             raise Unexplained(f"revision {revision} is nobody's work: {recorded}")
-        operation = candidates.pop()
-        if isinstance(operation.request, Delete):
-            settled.append(operation)
-        else:
-            settled.append(evolve(operation, returned=over, result=WriteResult(revision)))
-    settled += [op for many in unknown.values() for op in many if isinstance(op.request, Delete)]
+        settled.append(evolve(candidates.pop(0), returned=over, result=WriteResult(revision)))
     return settled
 
 
