@@ -3,8 +3,9 @@
 from attrs import frozen
 
 from understudy.actors import Actor, ActorSystem, ChannelWriter, Ref, SimWorld, World, handles
+from understudy.actors.probe import Probe
 from understudy.actors.system import Delivery
-from understudy.mailbox import Refusal, Request, message
+from understudy.mailbox import Envelope, Refusal, Request, message
 
 
 class Doubling:
@@ -93,3 +94,49 @@ def test_a_channels_item_is_seen_with_the_number_of_its_channel() -> None:
         seen = observed(far)
         opened = next(d.message.to.number for d in seen if isinstance(d.message, Stream))
         assert [d.message for d in seen if d.channel == opened] == [7]
+
+
+@message("test.observers.nudge")
+@frozen
+class Nudge(Request[Asking, None]):
+    """Tell the doubler something three times."""
+
+
+class Nudger(Actor[Asking]):
+    def __init__(self, doubler: Ref[Doubling]) -> None:
+        self.doubler = doubler
+
+    @handles(Nudge)
+    def nudge(self, message: Nudge) -> None:
+        for number in range(3):
+            self.doubler.tell(Double(2 * number))
+
+
+def test_a_probe_sees_what_is_told_although_it_comes_late() -> None:
+    """A told message goes straight into a queue that has had as many: not while somebody looks."""
+
+    class Sent(Probe):
+        def __init__(self) -> None:
+            self.paths: list[str] = []
+
+        def sent(self, path: str, envelope: Envelope) -> None:
+            self.paths.append(path)
+
+    async def main(world: World) -> list[list[str]]:
+        seen: list[list[str]] = []
+        async with ActorSystem.open(world) as system:
+            doubler = system.spawn(Doubler, "doubler")
+            nudger = system.spawn(lambda: Nudger(doubler), "nudger")
+            for looks in (False, True, False, True):
+                probe = Sent()
+                if looks:
+                    system.add_probe(probe)
+                await nudger.ask(Nudge())
+                await doubler.ask(Double(0))
+                if looks:
+                    system.remove_probe(probe)
+                seen.append(probe.paths)
+        return seen
+
+    looked = ["/nudger", "/doubler", "/doubler", "/doubler", "/doubler"]
+    assert SimWorld().run(main) == [[], looked, [], looked]

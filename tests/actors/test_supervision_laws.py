@@ -10,6 +10,8 @@
 import re
 from collections import Counter
 from contextlib import suppress
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
@@ -396,3 +398,41 @@ def test_an_escalation_goes_up_the_whole_tree(depth: int, restarts_max: int, sch
     while error is not None:
         causes, error = causes + 1, error.__cause__
     assert causes == depth + 1, "the error tells the whole way down to the crash"
+
+
+# -- the wait before a restart
+
+
+@pytest.mark.parametrize(("initial", "most"), [(0.1, 1.0), (2.0, 2.0), (0.05, 5.0)])
+def test_the_wait_before_a_restart_doubles_up_to_its_bound_with_jitter_from_the_world(
+    initial: float, most: float
+) -> None:
+    def waits(seed: int) -> list[float]:
+        started: list[float] = []
+
+        class Crashing(Actor[Any]):
+            async def on_start(self) -> None:
+                started.append(self.world.monotonic())
+                raise RuntimeError("again")
+
+        async def main(world: World) -> None:
+            policy = Supervision(
+                restarts_max=9,
+                within_seconds=1e6,
+                backoff_initial_seconds=initial,
+                backoff_max_seconds=most,
+            )
+            with pytest.raises(RestartIntensityExceeded):
+                async with ActorSystem.open(world) as system:
+                    system.spawn(Crashing, "crashing", policy)
+                    await world.sleep(1e5)
+
+        SimWorld(seed).run(main)
+        return [later - earlier for earlier, later in pairwise(started)]
+
+    found = waits(1)
+    assert len(found) == 9
+    jitter = [wait / min(most, initial * 2**number) for number, wait in enumerate(found)]
+    assert all(0.999 <= factor <= 1.201 for factor in jitter)
+    assert max(jitter) - min(jitter) > 0.02, "no two crowds come back in step"
+    assert waits(1) == found != waits(2), "from the world: a seed repeats it"

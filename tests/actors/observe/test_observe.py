@@ -28,6 +28,7 @@ from understudy.actors.observe import (
     trace,
     tree_text,
 )
+from understudy.actors.testkit import crash, expect_restarted
 from understudy.actors.waiting import AskCycle
 from understudy.mailbox import Message, Refusal, Request, message
 
@@ -453,6 +454,17 @@ def test_prometheus_reads_figures_on_demand() -> None:
         assert 'understudy_mailbox_accepted_total{host="local",path="/a"} 1.0' in lines
         assert 'understudy_handler_seconds_total{message="test.observe.add",path="/a"} 2.0' in lines
         assert 'understudy_handler_seconds_max{message="test.observe.add",path="/a"} 2.0' in lines
+        await suspend(a)
+        for number in range(3):
+            a.tell(Add(number))
+        await resume(a)
+        await a.ask(Add(0))
+        await crash(system, a)
+        await expect_restarted(system, a, incarnation=2)
+        lines = metrics_text(system).splitlines()
+        assert 'understudy_mailbox_high_water{host="local",path="/a"} 4.0' in lines
+        assert 'understudy_mailbox_depth{host="local",path="/a"} 0.0' in lines
+        assert 'understudy_actor_restarts_total{host="local",path="/a"} 1.0' in lines
         few = ActorCollector(system, None, actors_max=1)
         values = {sample.name: sample.value for family in few.collect() for sample in family.samples}
         assert values["understudy_actors_not_shown"] == 1.0
