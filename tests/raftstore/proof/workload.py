@@ -11,6 +11,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from understudy.actors import ActorFailed, ActorStopped, ActorSystem, AskTimeout, Ref, World
+from understudy.actors import Event as WorldEvent
 from understudy.mailbox import ChannelClosed, Refusal
 from understudy.properties.linearizability import (
     CompareAndSet,
@@ -69,7 +70,12 @@ class Workload:
     history: list[Operation] = field(factory=list, init=False)
     readers: list[list[WatchRecord]] = field(factory=list, init=False)
     over: bool = field(default=False, init=False)
+    verified: "Verified | None" = field(default=None, init=False)
     _values: int = field(default=0, init=False)
+    _answered: WorldEvent = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._answered = self.world.event("answered")
 
     @property
     def world(self) -> World:
@@ -131,7 +137,17 @@ class Workload:
         elif isinstance(request, Write | CompareAndSet) and result.done:
             known[request.key] = result.revision
         self.history.append(Operation(client, called, self.world.monotonic(), request, result))
+        answered, self._answered = self._answered, self.world.event("answered")
+        answered.set()
         return True
+
+    async def until_answered(self, more: int, within_seconds: float) -> None:
+        """Wait until so many more operations are answered. Raises AssertionError: they are not, in time."""
+        with self.world.limit(within_seconds):
+            for _ in range(more):
+                await self._answered.wait()
+            return
+        raise AssertionError(f"no {more} operations were answered within {within_seconds:g} s")
 
     def _unknown(self, client: int, called: float, request: Any) -> None:
         if not isinstance(request, Read | ReadAll):

@@ -1,0 +1,125 @@
+"""Processes of `understudy etcd` that are killed, stopped and started again, each by its own id."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from attrs import define, field
+
+from tests.raftstore.etcd.etcds import free_ports
+
+READY = b"ready to serve client requests"
+START_SECONDS = 30.0
+
+
+@define(eq=False)
+class ServerProcess:
+    """One process, over all its lives."""
+
+    command: list[str]
+    log: Path
+    nursery: trio.Nursery
+    lives: int = 0
+    _process: trio.Process | None = None
+    _ready: trio.Event = field(factory=trio.Event)
+    _ended: trio.Event = field(factory=trio.Event)
+
+    async def start(self) -> None:
+        """Start it; `until_ready` waits for it."""
+        assert self._process is None
+        self.lives += 1
+        self._ready, self._ended = trio.Event(), trio.Event()
+        self._process = await trio.lowlevel.open_process(
+            self.command,
+            stdout=-1,
+            stderr=-2,
+            env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONFAULTHANDLER": "1"},
+        )
+        self.nursery.start_soon(self._read, self._process, self._ready, self._ended)
+
+    async def _read(self, process: trio.Process, ready: trio.Event, ended: trio.Event) -> None:
+        """Keep what it says."""
+        assert process.stdout is not None
+        said = b""
+        with self.log.open("ab") as log:
+            async with process.stdout:
+                while data := await process.stdout.receive_some():
+                    log.write(data)
+                    log.flush()
+                    if not ready.is_set():
+                        said += data
+                        if READY in said:
+                            ready.set()
+        ended.set()
+        ready.set()
+
+    async def until_ready(self) -> None:
+        with trio.move_on_after(START_SECONDS):
+            await self._ready.wait()
+        if not self._ready.is_set() or self._ended.is_set():
+            pytest.fail(f"{' '.join(self.command)} does not start:\n{self.log.read_text()[-4000:]}")
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    async def kill(self) -> None:
+        """SIGKILL, at whatever it is doing."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.kill()
+        await process.wait()
+
+    def pause(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGCONT)
+
+    async def stop(self) -> None:
+        """Let it end in its own time; harmless when it does not run."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        os.kill(process.pid, signal.SIGCONT)
+        process.terminate()
+        with trio.move_on_after(10.0) as limit:
+            limit.shield = True
+            await process.wait()
+        if process.returncode is None:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+
+
+def one_process(folder: Path, nursery: trio.Nursery) -> tuple[ServerProcess, str]:
+    """Three members in one process, and its client URL."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    command = [*UNDERSTUDY, "--data-dir", str(folder / "data"), "--listen-client-urls", url]
+    return ServerProcess([*command, *OFTEN], folder / "log", nursery), url
+
+
+def member_processes(folder: Path, nursery: trio.Nursery) -> list[tuple[ServerProcess, str]]:
+    """Three processes of one member each, with their client URLs."""
+    clients, peers = free_ports(3), free_ports(3)
+    names = "abc"
+    cluster = ",".join(f"{name}=http://127.0.0.1:{peer}" for name, peer in zip(names, peers, strict=True))
+    members = []
+    for name, client, peer in zip(names, clients, peers, strict=True):
+        url, peer_url = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+        command = [*UNDERSTUDY, "--name", name, "--data-dir", str(folder / name)]
+        command += ["--listen-client-urls", url, "--listen-peer-urls", peer_url]
+        command += ["--initial-advertise-peer-urls", peer_url, "--initial-cluster", cluster]
+        members.append((ServerProcess([*command, *OFTEN], folder / f"{name}.log", nursery), url))
+    return members
+
+
+UNDERSTUDY = [sys.executable, "-m", "understudy", "etcd"]
+OFTEN = ["--snapshot-count", "200", "--log-level", "warn"]
+"""Snapshots come often, so that kills fall into them, too."""
