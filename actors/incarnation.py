@@ -171,16 +171,20 @@ class Incarnation:
             raise LimitReached(self.cell.path, "timers", TIMERS_MAX)
         world = self.cell.system.world
         label = f"{self.cell.path} timer {key}"
+        # By the clock of this actor's host, which need not go like the world's.
+        due = world.monotonic() + delay
 
         def fire() -> None:
+            nonlocal due
             if every is None:
                 self._timers.pop(key, None)
             else:
                 # From due time to due time, so that a period does not drift; a late one is not made up for.
                 acting = current_cell.set(self.cell)
                 try:
-                    wait = self._timers[key].due + every - world.monotonic()
-                    self._timers[key] = world.call_later(wait if wait > 0.0 else every, fire, label)
+                    now = world.monotonic()
+                    due = due + every if due + every > now else now + every
+                    self._timers[key] = world.call_later(due - now, fire, label)
                 finally:
                     current_cell.reset(acting)
             envelope = Envelope(message, self.cell.path, incarnation=self.number)

@@ -56,7 +56,7 @@ class PeerStatus:
     connections: int
     """How many there were, the present one included."""
     absence: str
-    """Why there is no connection, or why the last one was lost."""
+    """Why there is no connection, or why the last one was lost; empty while the first one stands."""
     quarantine: str | None
     waiting_bytes: int
     """What waits to be written."""
@@ -181,7 +181,7 @@ class Peer:
             self.identity.incarnation,
             self.connected,
             self.connections,
-            self.absence,
+            "" if self.connected and self.connections == 1 else self.absence,
             self.quarantine,
             0 if connection is None else connection.outgoing.waiting_bytes,
             len(self.outbound.asks),
