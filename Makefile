@@ -5,6 +5,7 @@
 #   make bench   the benchmarks, into benchmarks/results
 #   make bench-actors  the actor runtime beside Pykka, Thespian and memory channels, and the search of orders
 #   make bench-store   the store beside a real etcd (Debian's etcd-server) and PySyncObj
+#   make campaign-store  the store's proofs, TIMES=20 times as long as in the tests, from SEED=1000 on
 #   make clean   removes what the others made
 
 PYTHON ?= python3
@@ -70,6 +71,12 @@ bench-actors: $(VENV)/.installed-bench
 
 bench-store: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/bench_store.py $(ARGS)
+
+# Comparison with a real etcd, histories under faults in simulation, real processes killed: see tests/raftstore/proof.
+TIMES ?= 20
+SEED ?= 1000
+campaign-store: $(VENV)/.installed-dev
+	UNDERSTUDY_CAMPAIGN=$(TIMES) UNDERSTUDY_SEED=$(SEED) $(BIN)/pytest tests/raftstore/proof -s --durations=5 $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .understudy .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

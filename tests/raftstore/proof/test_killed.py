@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from tests.raftstore.etcd.etcds import at
 from tests.raftstore.proof.budget import seeds
-from tests.raftstore.proof.processes import one_process
-from tests.raftstore.proof.workload import ALL, KEYS, Verified, Workload
+from tests.raftstore.proof.processes import ServerProcess, member_processes, one_process
+from tests.raftstore.proof.workload import ALL, KEYS, Verified, Workload, leading
 from understudy.actors import ActorSystem, RealWorld
 from understudy.actors.real_disk import RealDisk
 from understudy.cli import understudy
@@ -28,8 +28,8 @@ from understudy.raftstore.storage import HashKV, Range, Watch
 from understudy.raftstore.wal.logs import DiskLogs
 
 CLIENTS = 5
-KILLS = 7
-"""In one run; a campaign has as many runs as it is times as long."""
+KILLS = 5
+"""In one run; a campaign has many runs."""
 AGAIN_SECONDS = 20.0
 """Within this time after a restart something is acknowledged."""
 
@@ -104,4 +104,75 @@ def test_a_process_with_all_members_is_killed_again_and_again(seed: int, tmp_pat
     verify(tmp_path / "data")
     trio.run(same_state_in, tmp_path / "data")
     verify(tmp_path / "data")
+    print(f"seed {seed}: {KILLS} kills of the whole process, {verified}")
     assert verified is not None and verified.operations > 20 * KILLS and verified.events > 20, verified
+
+
+FAULTS = ("kill", "kill the leader", "kill two", "kill all", "pause", "pause the leader")
+LED_SECONDS = 10.0
+
+
+async def led_by(workload: Workload) -> int:
+    """Which of the members leads, as soon as one does; 0 if none does in time."""
+    with trio.move_on_after(LED_SECONDS):
+        while (place := await leading(workload.stores)) is None:
+            await workload.world.sleep(0.05)
+        return place
+    return 0
+
+
+async def inflict(fault: str, processes: list[ServerProcess], workload: Workload, random: Random) -> int:
+    """One fault, from its beginning until it is mended; returns how many processes were killed."""
+    one = await led_by(workload) if "leader" in fault else random.randrange(len(processes))
+    if "pause" in fault:
+        processes[one].pause()
+        # The others go on, under another leader if need be.
+        await workload.until_answered(20, AGAIN_SECONDS)
+        await workload.world.sleep(random.choice([0.0, 1.0]))
+        processes[one].resume()
+        return 0
+    count = {"kill two": 2, "kill all": 3}.get(fault, 1)
+    chosen = [processes[(one + place) % len(processes)] for place in range(count)]
+    for process in chosen:
+        await process.kill()
+    if count == 1:
+        await workload.until_answered(20, AGAIN_SECONDS)
+    for process in chosen:
+        await process.start()
+    return count
+
+
+@pytest.mark.parametrize("seed", seeds(1))
+def test_members_in_processes_of_their_own_are_killed_and_paused(seed: int, tmp_path: Path) -> None:
+    random = Random(f"members {seed}")
+    faults = [*random.sample(FAULTS, len(FAULTS)), "kill"]
+    kills = 0
+
+    async def main() -> Verified | None:
+        nonlocal kills
+        async with trio.open_nursery() as nursery:
+            members = member_processes(tmp_path, nursery)
+            processes = [process for process, _ in members]
+            try:
+                for process in processes:
+                    await process.start()
+                for process in processes:
+                    await process.until_ready()
+                async with working([url for _, url in members], seed) as workload:
+                    for fault in faults:
+                        await workload.until_answered(random.randrange(1, 60), AGAIN_SECONDS)
+                        kills += await inflict(fault, processes, workload, random)
+                    for process in processes:
+                        await process.until_ready()
+                    await workload.until_answered(20, AGAIN_SECONDS)
+            finally:
+                for process in processes:
+                    await process.stop()
+        return workload.verified
+
+    verified = trio.run(main)
+    for name in "abc":
+        verify(tmp_path / name)
+    print(f"seed {seed}: {kills} kills of members, {verified}")
+    assert kills == 8
+    assert verified is not None and verified.operations > 20 * len(faults), verified

@@ -207,9 +207,10 @@ def start_nodes(system: ActorSystem, options: GroupOptions) -> list[Ref[Storage]
     ]
 
 
-@pytest.mark.parametrize("seed", seeds(16))
+@pytest.mark.parametrize("seed", seeds(12))
 def test_histories_are_linearizable_whatever_happens_to_hosts(seed: int) -> None:
     verified = run(drawn(seed))
+    print(f"seed {seed}: {verified}")
     assert verified.operations > 100 and verified.events > 50, verified
 
 
