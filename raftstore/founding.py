@@ -52,6 +52,14 @@ def founding_state(members: Sequence[ClusterMember], options: StoreOptions | Non
     return PersistentState.bootstrap(voters, machine.snapshot())
 
 
+def local_founders(count: int) -> tuple[ClusterMember, ...]:
+    """The first members of a group whose members are all in one system."""
+    return tuple(
+        ClusterMember(number, f"member-{number}", (f"actor:member-{number}",))
+        for number in range(1, count + 1)
+    )
+
+
 class LocalPeers:
     """Members that are all in this system: whoever starts them fills it."""
 

@@ -16,6 +16,9 @@ from attrs import evolve
 from understudy.actors import (
     TRANSIENT,
     Actor,
+    ActorFailed,
+    ActorStopped,
+    AskTimeout,
     ChannelReader,
     ChannelWriter,
     Supervised,
@@ -23,7 +26,14 @@ from understudy.actors import (
     handles,
 )
 from understudy.mailbox import ChannelClosed, Patience, Verdict, verdict_on
-from understudy.raftstore.founding import LocalPeers, LogOf, Seat, VolatileLogs, founding_state
+from understudy.raftstore.founding import (
+    LocalPeers,
+    LogOf,
+    Seat,
+    VolatileLogs,
+    founding_state,
+    local_founders,
+)
 from understudy.raftstore.machine import size_bytes
 from understudy.raftstore.member import Member
 from understudy.raftstore.membership import (
@@ -34,6 +44,7 @@ from understudy.raftstore.membership import (
     Membership,
     Outcomes,
     Peers,
+    ServeSnapshot,
     ServeWatch,
     StartMember,
     StopMember,
@@ -41,11 +52,13 @@ from understudy.raftstore.membership import (
 from understudy.raftstore.options import GroupOptions
 from understudy.raftstore.ready import PersistentState
 from understudy.raftstore.router import Router
+from understudy.raftstore.saving import CAPACITY, relay_snapshot
 from understudy.raftstore.serving import ServingAside, serving
 from understudy.raftstore.storage import (
     AsUser,
     DeleteRange,
     NotLeader,
+    OpenSnapshot,
     OpenWatch,
     Put,
     Range,
@@ -59,7 +72,6 @@ from understudy.raftstore.storage import (
     WatchOpened,
 )
 from understudy.raftstore.storage.cluster import (
-    ClusterMember,
     MemberAdd,
     MemberList,
     MemberPromote,
@@ -262,6 +274,25 @@ class Group(ServingAside, Actor[Storage]):
         except StorageError as error:
             to.close(error)
 
+    # ---------------------------------------------------------------- snapshots
+
+    @handles(OpenSnapshot, concurrent=True)
+    async def on_open_snapshot(self, request: OpenSnapshot) -> None:
+        member = self.router.snapshot_at()
+        if member is None:
+            raise Unavailable("no member runs")
+        writer, reader = self.context.channel(request.to.label, CAPACITY)
+        try:
+            await member.ask(
+                ServeSnapshot(writer, request.token, request.user), self.options.request_timeout_seconds
+            )
+        except BaseException as error:
+            reader.cancel()
+            if isinstance(error, ActorStopped | ActorFailed | AskTimeout | NotLeader):
+                raise Unavailable(f"the member that was to tell its state does not: {error}") from error
+            raise
+        relay_snapshot(self.context, reader, request.to)
+
 
 def _verdict(error: Exception) -> Verdict:
     """What ends a watch is what the store refuses: not that somebody does not lead, or cannot be reached."""
@@ -280,14 +311,12 @@ def raft_group(
     Spawn it as `spawn(raft_group(), "etcd")`; the members are its children `member-1`, `member-2`, ...
     """
     options = options or GroupOptions()
-    numbers = range(1, options.members + 1)
-    founders = tuple(
-        ClusterMember(number, f"member-{number}", (f"actor:member-{number}",)) for number in numbers
-    )
+    founders = local_founders(options.members)
     state = founding_state(founders, options.member.store)
     log_of = disk_logs.log if disk_logs is not None else VolatileLogs().log
     seats = [
-        Seat(number, log_of, hosts[number - 1] if hosts is not None else "", state) for number in numbers
+        Seat(member.id, log_of, hosts[member.id - 1] if hosts is not None else "", state)
+        for member in founders
     ]
     peers = LocalPeers()
     return lambda: Group(seats, peers, options)

@@ -25,6 +25,7 @@ from understudy.raftstore.membership import (
     Packet,
     Peers,
     Removed,
+    ServeSnapshot,
     ServeWatch,
     SnapshotChunk,
     SnapshotWanted,
@@ -41,6 +42,7 @@ from understudy.raftstore.messages import Message as RaftMessage
 from understudy.raftstore.options import MemberOptions
 from understudy.raftstore.raft import Raft
 from understudy.raftstore.ready import Ready
+from understudy.raftstore.saving import send_snapshot
 from understudy.raftstore.storage import (
     NotLeader,
     Storage,
@@ -204,6 +206,16 @@ class Member(Actor[Membership]):
 
     @handles(SnapshotWanted)
     def on_snapshot_wanted(self, answer: SnapshotWanted) -> None:
+    @handles(ServeSnapshot)
+    def on_serve_snapshot(self, request: ServeSnapshot) -> None:
+        if self._ended:
+            raise NotLeader(0)
+        index = self.raft.log.applied_index
+        term = self.raft.log.term_at(index)
+        assert term is not None, f"entry {index}, which is applied, has no term"
+        view = self.machine.open_snapshot(request)
+        send_snapshot(self.context, Snapshot(index, term, self.raft.configuration, view), request.to)
+
         if not self._ended:
             self._transfers.wanted(answer, self._now_ms())
             self._work.set()

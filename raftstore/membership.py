@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from understudy.actors import ChannelWriter, Ref
 from understudy.mailbox import Message, Request, message
@@ -10,7 +10,7 @@ from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.messages import Message as RaftMessage
 from understudy.raftstore.sessions import Answer
 from understudy.raftstore.snapshot_transfer import Transfer
-from understudy.raftstore.storage import Storage, StorageError, Watch, WatchOpened
+from understudy.raftstore.storage import SnapshotPart, Storage, StorageError, Watch, WatchOpened
 from understudy.raftstore.storage.cluster import ClusterMember
 
 
@@ -154,6 +154,16 @@ class ServeWatch(Request[Membership, WatchOpened]):
 
     watch: Watch
     to: "ChannelWriter[Any]"
+
+
+@message("raft.serve-snapshot")
+@frozen
+class ServeSnapshot(Request[Membership, None]):
+    """Feed a channel with what this member has applied; see `OpenSnapshot`."""
+
+    to: "ChannelWriter[SnapshotPart]"
+    token: str = field(default="", repr=False)
+    user: str = ""
 
 
 @message("raft.stop-member")

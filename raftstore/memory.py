@@ -7,15 +7,19 @@ from attrs import frozen
 
 from understudy.actors import Actor, handles
 from understudy.mailbox import Message, message
+from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.feeds import Feeds
 from understudy.raftstore.machine import Answer, StateMachine, is_write, size_bytes, unwrapped
 from understudy.raftstore.member import ROUNDING_S
+from understudy.raftstore.messages import Snapshot
 from understudy.raftstore.options import GroupOptions, StoreOptions
+from understudy.raftstore.saving import send_snapshot
 from understudy.raftstore.serving import Serving
 from understudy.raftstore.storage import (
     Alarm,
     DeleteRange,
     NoSpace,
+    OpenSnapshot,
     OpenWatch,
     Put,
     Range,
@@ -118,6 +122,12 @@ class MemoryStore(Serving, Actor[Storage]):
     _member_promote = _refusing(MemberPromote)
 
     @handles(MoveLeader)
+    @handles(OpenSnapshot)
+    def on_open_snapshot(self, request: OpenSnapshot) -> None:
+        view = self.machine.open_snapshot(request)
+        snapshot = Snapshot(self.machine.store.revision, 1, Configuration(voters=(MEMBER,)), view)
+        send_snapshot(self.context, snapshot, request.to)
+
     def on_move_leader(self, request: MoveLeader) -> MoveLeaderReply:
         if request.target != MEMBER:
             raise MembershipError("bad leader transferee", f"member {request.target} is not a voter")

@@ -170,6 +170,13 @@ class Router:
         elsewhere = self.leader and self.leader not in self.members
         return self.members[running[0]].ref if elsewhere and running else None
 
+    def snapshot_at(self) -> Ref[Membership] | None:
+        """The member of this host that tells its state: the leader, if it is here, else any that runs."""
+        running = self.running
+        if self.leader in running:
+            return self.members[self.leader].ref
+        return self.members[running[0]].ref if running else None
+
     def _unavailable(self, pending: Pending) -> Unavailable:
         limit_s = self.options.request_timeout_seconds
         reason = f"no answer within {limit_s:g} s"

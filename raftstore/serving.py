@@ -15,17 +15,22 @@ from understudy.raftstore.storage import (
     AsUser,
     Authenticate,
     AuthStatus,
+    Compact,
+    Hash,
+    HashKV,
+    OpenSnapshot,
     OpenWatch,
     UserAdd,
     UserChangePassword,
 )
 
-ASIDE: Final = (AsUser, Authenticate, UserAdd, UserChangePassword)
-"""What takes more than one step, whatever the store."""
+ASIDE: Final = (AsUser, Authenticate, UserAdd, UserChangePassword, Compact, Hash, HashKV)
+"""What takes more than one step."""
 
 
 class Serving:
-    """Handles every request of the contract by `serve`, which is sync; some of them aside."""
+    """Handles every request of the contract by `serve`, which is sync; some of them aside, and for those what
+    it returns may be awaitable."""
 
     serve: Callable[[Any], Any]
     bcrypt_cost: int
@@ -80,6 +85,8 @@ async def serve_in_steps(store: Any, request: Any) -> Any:
         return await ask(asked)
     if isinstance(asked, OpenWatch):
         asked = evolve(asked, watch=evolve(asked.watch, token=request.token, user=request.user))
+    elif isinstance(asked, OpenSnapshot):
+        asked = evolve(asked, token=request.token, user=request.user)
     else:
         # Something about the group itself: whoever may look at the state of authentication may do that.
         await ask(AuthStatus())

@@ -48,14 +48,11 @@ class GrpcStream(ClientStream):
             raise self._ended.error or RpcError(Code.CANCELLED, "the call is over")
         protocol = self.connection.protocol
         protocol.send(self.number, request.SerializeToString())
+        if not self.method.client_streaming:
+            protocol.half_close(self.number)
         self.connection.say()
         while protocol.waiting_bytes(self.number) > STREAM_WAITING_BYTES_MAX:
             await self.connection.windows.park()
-
-    def half_close(self) -> None:
-        """Send nothing more."""
-        self.connection.protocol.half_close(self.number)
-        self.connection.say()
 
     async def receive(self) -> Any:
         while not self._came:
@@ -220,7 +217,6 @@ class GrpcChannel(Channel):
             stream = self._begin(path, metadata or {}, timeout_seconds)
             try:
                 await stream.send(request)
-                stream.half_close()
                 response = await stream.receive()
                 if response is None:
                     raise RpcError(Code.INTERNAL, f"{path} answered nothing")

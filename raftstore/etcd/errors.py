@@ -114,8 +114,12 @@ INVALID_SORT: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid sort option")
 _BACK: Final = {status: name for name, status in _TEXTS.items()}
 _MEMBERSHIP_BACK: Final = {status[1]: problem for problem, status in _MEMBERSHIP.items()}
 _AUTH_BACK: Final = {status[1]: problem for problem, status in _AUTH.items()}
-# etcd 3.4 lets this one out as it is.
-_AUTH_BACK["auth: permission denied"] = "permission denied"
+# What etcd's users say is let out as it is by some of its methods.
+_AUTH_BACK |= {
+    "auth: permission denied": "permission denied",
+    "auth: user name is empty": "user name is empty",
+    "auth: invalid auth token": "invalid auth token",
+}
 
 
 def rpc_error(refusal: Refusal) -> RpcError:

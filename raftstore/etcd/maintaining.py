@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define
 
-from understudy.raftstore.storage import Alarm, AlarmAction, AlarmType, Hash, HashKV, Status
+from understudy.actors import ActorStopped
+from understudy.raftstore.saving import CAPACITY
+from understudy.raftstore.storage import Alarm, AlarmAction, AlarmType, Hash, HashKV, OpenSnapshot, Status
 
 from .calls import Call
-from .errors import INVALID_DOWNGRADE, NO_DOWNGRADE, NO_LEADER
+from .errors import INVALID_DOWNGRADE, NO_DOWNGRADE, NO_LEADER, STOPPED
 from .grpc import Code, RpcError
 from .schema import messages
 
@@ -20,6 +22,7 @@ ALARM_TYPES: Final[tuple[AlarmType, ...]] = ("none", "nospace", "corrupt")
 _DOWNGRADE_CANCEL: Final = 2
 _SERVING: Final = 1
 _NOT_SERVING: Final = 2
+_SERVICE_UNKNOWN: Final = 3
 
 
 @define
@@ -40,7 +43,10 @@ class Maintaining:
 
     @property
     def streams(self) -> dict[str, "StreamHandler"]:
-        return {}
+        return {
+            "/etcdserverpb.Maintenance/Snapshot": self._snapshot,
+            "/grpc.health.v1.Health/Watch": self._watch_health,
+        }
 
     async def _alarm(self, request: Any, call: Call) -> Any:
         if request.action >= len(ALARM_ACTIONS) or request.alarm >= len(ALARM_TYPES):
@@ -83,6 +89,19 @@ class Maintaining:
         reply = await self.service.ask(Hash(), call)
         return messages.HashResponse(header=self.service.header(reply.revision), hash=reply.hash & 0xFFFFFFFF)
 
+    async def _snapshot(self, call: Call) -> None:
+        await call.receive()
+        writer, reader = self.service.open_channel("etcd snapshot", CAPACITY)
+        try:
+            await self.service.ask(OpenSnapshot(writer), call)
+            async for part in reader:
+                response = messages.SnapshotResponse(remaining_bytes=part.remaining_bytes, blob=part.data)
+                await call.send(response)
+        except ActorStopped:
+            raise RpcError(*STOPPED) from None
+        finally:
+            reader.cancel()
+
     async def _defragment(self, request: Any, call: Call) -> Any:
         """There is no file with holes in it: the state is in memory, the log is cut by snapshots."""
         reply = await self.service.ask(Status(), call)
@@ -93,5 +112,28 @@ class Maintaining:
         raise RpcError(*(NO_DOWNGRADE if request.action == _DOWNGRADE_CANCEL else INVALID_DOWNGRADE))
 
     async def _health(self, request: Any, call: Call) -> Any:
-        healthy = await self.service.look()
-        return messages.HealthCheckResponse(status=_SERVING if healthy else _NOT_SERVING)
+        _check_name(request)
+        return _health_response(await self.service.look())
+
+    async def _watch_health(self, call: Call) -> None:
+        """Say how it is now, and whenever that changes."""
+        request = await call.receive()
+        if request is None or request.service:
+            # Unlike `Check`, it must not end the stream: such a service may come yet.
+            await call.send(messages.HealthCheckResponse(status=_SERVICE_UNKNOWN))
+            await self.service.world.event("a service that never comes").wait()
+        await self.service.look()
+        while True:
+            changed = self.service.health_changed
+            await call.send(_health_response(self.service.healthy))
+            await changed.wait()
+
+
+def _check_name(request: Any) -> None:
+    """The server as a whole has a health; nothing in it has one of its own."""
+    if request.service:
+        raise RpcError(Code.NOT_FOUND, "unknown service")
+
+
+def _health_response(healthy: bool) -> Any:
+    return messages.HealthCheckResponse(status=_SERVING if healthy else _NOT_SERVING)

@@ -27,10 +27,12 @@ from understudy.raftstore.storage import (
     LeaseKeepAlive,
     LeaseKeepAliveReply,
     LeaseNotFound,
+    OpenSnapshot,
     OpenWatch,
     ProgressReply,
     Range,
     RequestProgress,
+    SnapshotPart,
     Status,
     Storage,
     StorageError,
@@ -51,6 +53,7 @@ from .translation import event_from
 log = logging.getLogger("understudy.raftstore.etcd")
 
 WATCH: Final = "/etcdserverpb.Watch/Watch"
+SNAPSHOT: Final = "/etcdserverpb.Maintenance/Snapshot"
 KEEP_ALIVE: Final = "/etcdserverpb.Lease/LeaseKeepAlive"
 NO_PUT: Final = 0
 NO_DELETE: Final = 1
@@ -102,6 +105,9 @@ class RemoteStore(Actor[Storage]):
             match request:
                 case OpenWatch():
                     return await self._open_watch(request, metadata)
+                case OpenSnapshot():
+                    await self._open_snapshot(request, metadata)
+                    return None
                 case LeaseKeepAlive():
                     return await self._keep_alive(request, metadata)
                 case MoveLeader():
@@ -161,6 +167,45 @@ class RemoteStore(Actor[Storage]):
                 raise LeaseNotFound(request.id)
             return LeaseKeepAliveReply(response.header.revision, response.ID, response.TTL)
         raise RpcError(Code.DEADLINE_EXCEEDED, "the lease was not kept alive in time")
+
+    # ---------------------------------------------------------------- snapshots
+
+    on_open_snapshot = serving(OpenSnapshot, concurrent=True)
+
+    async def _open_snapshot(self, request: OpenSnapshot, metadata: Mapping[str, str]) -> None:
+        """What the server's file is made of, byte by byte: a real etcd's is a bbolt file."""
+        stream = await self._stream(SNAPSHOT, metadata)
+        first = None
+        try:
+            with self.world.limit(self.options.request_seconds):
+                await stream.send(messages.SnapshotRequest())
+                first = await stream.receive()
+        finally:
+            if first is None:
+                stream.cancel()
+        if first is None:
+            raise Unavailable(f"no snapshot within {self.options.request_seconds:g} s")
+        self.context.adopt(request.to)
+        cancel = self.context.start_soon(self._deliver_snapshot, stream, first, request.to)
+
+        def gone() -> None:
+            stream.cancel()
+            cancel()
+
+        request.to.on_end(gone)
+
+    async def _deliver_snapshot(
+        self, stream: ClientStream, part: Any, to: ChannelWriter[SnapshotPart]
+    ) -> None:
+        try:
+            while part is not None:
+                await to.send(SnapshotPart(part.blob, part.remaining_bytes))
+                part = await stream.receive()
+            to.close()
+        except ChannelClosed:
+            pass  # Its reader wants no more.
+        except RpcError as error:
+            to.close(refusal_of(error, None))
 
     # ---------------------------------------------------------------- watches
 

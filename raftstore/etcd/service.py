@@ -81,6 +81,10 @@ class EtcdService:
     options: ServiceOptions = field(factory=ServiceOptions)
     status: StatusReply | None = None
     """What the store last said of itself."""
+    healthy: bool = False
+    """Whether there was a leader at the last look."""
+    health_changed: Event = field(init=False)
+    """Set when `healthy` changes, and made anew then."""
     _unary: dict[str, Handler] = field(factory=dict)
     _streams: dict[str, StreamHandler] = field(factory=dict)
     _leader_lost: Event = field(init=False)
@@ -110,6 +114,7 @@ class EtcdService:
         }
         assert {*self._unary, *self._streams} <= {*METHODS}, sorted({*self._unary, *self._streams})
         self._leader_lost = self.world.event("no leader")
+        self.health_changed = self.world.event("health")
 
     # ---------------------------------------------------------------- calls
 
@@ -209,8 +214,14 @@ class EtcdService:
         try:
             self.status = await self.ask(Status())
         except RpcError:
-            return False
-        return bool(self.status.leader)
+            healthy = False
+        else:
+            healthy = bool(self.status.leader)
+        if healthy is not self.healthy:
+            self.healthy = healthy
+            changed, self.health_changed = self.health_changed, self.world.event("health")
+            changed.set()
+        return healthy
 
     async def compact_regularly(self, compactor: Compactor) -> None:
         """Forget the past as `compactor` says while the member that answers leads, until cancelled."""

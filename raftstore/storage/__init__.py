@@ -14,7 +14,7 @@ Source of the rules: etcd's API reference and "KV API guarantees", v3.6.
 
 - `protocol`: what they have in common
 - `keyvalue`, `leases`, `watches`: what is stored
-- `maintenance`, `auth`: status and alarms; users and roles
+- `maintenance`, `auth`: status, alarms, snapshots; users and roles
 - `errors`: what is refused
 """
 
@@ -111,6 +111,8 @@ from .maintenance import Hash as Hash
 from .maintenance import HashKV as HashKV
 from .maintenance import HashKVReply as HashKVReply
 from .maintenance import HashReply as HashReply
+from .maintenance import OpenSnapshot as OpenSnapshot
+from .maintenance import SnapshotPart as SnapshotPart
 from .maintenance import Status as Status
 from .maintenance import StatusReply as StatusReply
 from .protocol import ALL_KEYS_END as ALL_KEYS_END
@@ -148,4 +150,5 @@ StorageRequest = (
     | AsUser
 )
 REQUESTS = get_args(StorageRequest)
-"""All of them, as classes: what an actor that is a `Storage` answers, besides `OpenWatch`."""
+"""All of them, as classes: what an actor that is a `Storage` answers, besides `OpenWatch` and
+`OpenSnapshot`."""

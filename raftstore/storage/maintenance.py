@@ -1,9 +1,10 @@
-"""About the store: status, hashes, alarms."""
+"""About the store: status, hashes, alarms, snapshots."""
 
 from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
+from understudy.actors import ChannelWriter
 from understudy.mailbox import Request, message
 
 from .protocol import Storage
@@ -110,3 +111,29 @@ class AlarmReply:
     revision: int
     alarms: tuple[AlarmMember, ...]
     """Those that were asked for; the one that was raised; the one that was taken back, if there was one."""
+
+
+@message("etcd.snapshot-part")
+@frozen
+class SnapshotPart:
+    data: bytes
+    remaining_bytes: int
+    """How many follow after these."""
+
+
+@message("etcd.open-snapshot")
+@frozen
+class OpenSnapshot(Request[Storage, None]):
+    """Have the whole state, as a member has applied it, sent over a channel; it ends behind the last part.
+
+    Answered before the first part; errors: `AuthError`, `Unavailable`, which also ends the channel when the
+    member stops meanwhile. To end it earlier, the reader cancels its end of the channel.
+
+    The parts make the file that `etcdctl snapshot save` writes. What is in it is the store's own business:
+    `wal.saved_snapshots` of this store, a bbolt file of a real etcd, each with a SHA-256 behind it.
+    """
+
+    to: "ChannelWriter[SnapshotPart]"
+    token: str = field(default="", repr=False)
+    """Who asks, as in `AsUser`: set by the store when it comes in one."""
+    user: str = ""

@@ -7,7 +7,7 @@ ALL_KEYS_END: Final = b"\0"
 
 
 class Storage:
-    """The protocol of every store: `Ref[Storage]` takes the requests below and `OpenWatch`."""
+    """The protocol of every store: `Ref[Storage]` takes the requests of these modules."""
 
 
 def prefix_end(prefix: bytes) -> bytes:

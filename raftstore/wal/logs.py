@@ -8,9 +8,11 @@ from attrs import evolve, field, frozen
 
 from understudy.actors import World
 from understudy.actors.disk import Disk
+from understudy.raftstore.cluster import ClusterState
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.messages import HardState, Snapshot
 from understudy.raftstore.ready import PersistentState
+from understudy.raftstore.storage.cluster import ClusterMember
 from understudy.raftstore.wal.disklog import DiskLog
 from understudy.raftstore.wal.folder import Identity, inside
 from understudy.raftstore.wal.segments import LogOptions
@@ -23,11 +25,18 @@ def cluster_id(token: str) -> int:
     return int.from_bytes(sha256(f"understudy raft cluster {token}".encode()).digest()[:8]) >> 1
 
 
-def restored_state(snapshot: Snapshot, voters: Sequence[int]) -> PersistentState:
-    """The state in which the first members of a new group start that begins from another group's snapshot."""
-    configuration = Configuration(voters=tuple(sorted(voters)))
+def restored_state(snapshot: Snapshot, founders: Sequence[ClusterMember]) -> PersistentState:
+    """The state in which the first members of a new group start that begins from another group's snapshot.
+
+    The other group's list of members is dropped, and so is who was taken out of it: numbers are given anew.
+    """
+    founders = sorted(founders, key=lambda member: member.id)
+    configuration = Configuration(voters=tuple([member.id for member in founders]))
     state = HardState(term=snapshot.term, commit_index=snapshot.index)
-    return PersistentState(state, evolve(snapshot, configuration=configuration))
+    data = snapshot.data
+    if data is not None:
+        data = evolve(data, cluster=ClusterState(tuple(founders)))
+    return PersistentState(state, evolve(snapshot, configuration=configuration, data=data))
 
 
 @frozen

@@ -11,7 +11,7 @@ the reader takes what has come.
 
 import struct
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
 from attrs import define, field, frozen
@@ -88,7 +88,7 @@ def encode_snapshot(snapshot: Snapshot, cluster: int, slice_bytes: int = 64 << 1
 
 async def snapshot_stream(
     world: World, snapshot: Snapshot, cluster: int, slice_bytes: int = 64 << 10
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The stream for whoever saves it elsewhere; others go first between any two pieces."""
     for chunk in encode_snapshot(snapshot, cluster, slice_bytes):
         yield chunk

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -45,6 +46,7 @@ from understudy.raftstore.storage import (
     LeaseRevoke,
     LeaseTimeToLive,
     NoSpace,
+    OpenSnapshot,
     OpenWatch,
     Permission,
     Put,
@@ -636,5 +638,50 @@ def test_a_store_says_who_keeps_it_and_who_leads(play: Play) -> None:
             await b.store.ask(MoveLeader(9))
         with pytest.raises(MembershipError, match="member not found"):
             await b.store.ask(MemberRemove(9))
+
+    play(scenario)
+
+
+async def saved(b: Bench, token: str = "") -> bytes:
+    """The file that a store's snapshot makes."""
+    writer, reader = b.system.own_channel("test snapshot", 4)
+    request = OpenSnapshot(writer)
+    await b.store.ask(AsUser(request, token) if token else request)
+    parts = [part async for part in reader]
+    data = b"".join(part.data for part in parts)
+    sent = 0
+    for part in parts:
+        sent += len(part.data)
+        assert part.remaining_bytes >= 0
+    assert parts[-1].remaining_bytes == 0 and sent == len(data)
+    return data
+
+
+def test_a_snapshot_is_a_whole_file_with_a_checksum(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        for number in range(40):
+            await b.store.ask(Put(b"key %d" % number, b"x" * 10_000))
+        # One reader that goes early costs the other nothing.
+        writer, gone = b.system.own_channel("test snapshot", 1)
+        await b.store.ask(OpenSnapshot(writer))
+        await gone.receive()
+        gone.cancel()
+        data = await saved(b)
+        assert len(data) % 512 == 32 and len(data) > 400_000
+        assert sha256(data[:-32]).digest() == data[-32:]
+
+    play(scenario)
+
+
+def test_a_snapshot_is_roots_alone(play: Play) -> None:
+    async def scenario(b: Bench) -> None:
+        setup: tuple[Any, ...] = (UserAdd("root", "r"), UserGrantRole("root", "root"), UserAdd("ada", "a"))
+        for request in (*setup, AuthEnable()):
+            await b.store.ask(request)
+        with pytest.raises(AuthError, match="user name is empty"):
+            await saved(b)
+        with pytest.raises(AuthError, match="permission denied"):
+            await saved(b, (await b.store.ask(Authenticate("ada", "a"))).token)
+        assert await saved(b, (await b.store.ask(Authenticate("root", "r"))).token)
 
     play(scenario)

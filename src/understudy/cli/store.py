@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from understudy.raftstore.wal.folder import Identity
 
 T = TypeVar("T")
+ETCD_TOKEN = "etcd-cluster"
+"""The default of `understudy etcd --initial-cluster-token`."""
 DEPTH_MAX = 3
 """Members' folders are looked for so far below the one that was named."""
 SHOWN_BYTES = 60
@@ -110,10 +112,10 @@ def status(file: Path, as_json: bool) -> int:
     """Check a snapshot and say what it is of."""
     from understudy.actors.real_disk import RealDisk
     from understudy.raftstore.storage import HashKV
-    from understudy.raftstore.wal.snapshot_files import read_snapshot
+    from understudy.raftstore.wal.saved_snapshots import read_saved_snapshot
 
     async def read() -> int:
-        found, reader = await read_snapshot(RealDisk(file.parent), file.name)
+        found, reader = await read_saved_snapshot(RealDisk(file.parent), file.name)
         store = found.data.store if found.data is not None else None
         values = {
             "revision": store.revision if store else 1,
@@ -133,24 +135,38 @@ def status(file: Path, as_json: bool) -> int:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--data-dir", required=True, type=click.Path(path_type=Path), help="Where to make the folders.")
 @click.option("--members", type=click.IntRange(1, 9), default=3, show_default=True, help="Of the new group.")
-@click.option("--token", default="understudy", show_default=True, help="Names the new cluster.")
+@click.option(
+    "--initial-cluster-token",
+    "--token",
+    "token",
+    default=ETCD_TOKEN,
+    show_default=True,
+    help="Names the new cluster, as `understudy etcd` is told it.",
+)
 def restore(file: Path, data_dir: Path, members: int, token: str) -> int:
-    """Make the folders of a new group, DIR/member-1 and so on, that begins from a snapshot."""
+    """Make the folders of a new group, DIR/member-1 and so on, that begins from a snapshot.
+
+    `understudy etcd --data-dir DIR` goes on from there, with the same keys at the same revisions.
+    """
     from understudy.actors.real_disk import RealDisk
+    from understudy.raftstore.founding import local_founders
     from understudy.raftstore.wal.disklog import DiskLog
     from understudy.raftstore.wal.folder import Identity
     from understudy.raftstore.wal.logs import cluster_id, restored_state
-    from understudy.raftstore.wal.snapshot_files import read_snapshot
+    from understudy.raftstore.wal.saved_snapshots import read_saved_snapshot
 
     async def make() -> int:
-        found, _ = await read_snapshot(RealDisk(file.parent), file.name)
+        found, _ = await read_saved_snapshot(RealDisk(file.parent), file.name)
+        state = restored_state(found, local_founders(members))
         for member in range(1, members + 1):
             name = f"member-{member}"
-            state = restored_state(found, range(1, members + 1))
             log = DiskLog(RealDisk(data_dir), name, Identity(cluster_id(token), member), state)
             await log.open()
             await log.close()
             click.echo(f"{data_dir / name}: begins from entry {found.index}")
+        flags = "" if members == 3 else f" --members {members}"
+        flags += "" if token == ETCD_TOKEN else f" --initial-cluster-token {token}"
+        click.echo(f"start it: understudy etcd --data-dir {data_dir}{flags}")
         return 0
 
     for member in range(1, members + 1):

@@ -3,6 +3,7 @@
 What differs by nature (ids, terms, ports, times) is masked; the rest must be the same to the letter.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -372,3 +373,53 @@ def test_one_process_per_member_and_a_fourth_that_joins(tmp_path: Path) -> None:
         assert len(etcdctl(urls[3], "member", "list").splitlines()) == 4
         hashes = {etcdctl(url, "endpoint", "hashkv").split(", ")[1] for url in urls}
         assert len(hashes) == 1
+
+
+def test_a_saved_snapshot_is_restored_with_the_same_keys_and_revision(tmp_path: Path) -> None:
+    required("etcdctl", "etcd-client")
+    file = tmp_path / "saved.db"
+    with understudy_etcd(tmp_path) as url:
+        for number in range(30):
+            etcdctl(url, "put", f"key/{number}", "x" * 3000)
+        etcdctl(url, "del", "key/7")
+        # Numbers of members are given anew where the snapshot is restored.
+        taken_out = etcdctl(url, "member", "list").splitlines()[0].split(", ")[0]
+        leader = etcdctl(url, "endpoint", "status").split(", ")[1]
+        if leader == taken_out:
+            etcdctl(url, "move-leader", etcdctl(url, "member", "list").splitlines()[1].split(", ")[0])
+        assert "removed" in etcdctl(url, "member", "remove", taken_out)
+        before = etcdctl(url, "get", "--prefix", "key/", "-w", "json")
+        past = etcdctl(url, "get", "key/7", "--rev", "20")
+        assert f"Snapshot saved at {file}" in etcdctl(url, "snapshot", "save", str(file))
+    status = json.loads(understudy("store", "snapshot", "status", str(file), "--json"))
+    assert status["keys"] == 29 and status["revision"] == 32
+    restored = tmp_path / "restored" / "data"
+    made = understudy("store", "snapshot", "restore", str(file), "--data-dir", str(restored))
+    assert made.splitlines()[-1] == f"start it: understudy etcd --data-dir {restored}"
+    with understudy_etcd(tmp_path / "restored") as url:
+        assert _unnamed(etcdctl(url, "get", "--prefix", "key/", "-w", "json")) == _unnamed(before)
+        assert etcdctl(url, "get", "key/7", "--rev", "20") == past
+        assert len(etcdctl(url, "member", "list").splitlines()) == 3
+        assert etcdctl(url, "put", "new", "1") == "OK"
+    damaged = bytearray(file.read_bytes())
+    damaged[-40] ^= 1
+    file.write_bytes(damaged)
+    assert "behind the end" in understudy("store", "snapshot", "status", str(file))
+    damaged[-40] ^= 1
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    assert "SHA-256" in understudy("store", "snapshot", "status", str(file))
+
+
+def understudy(*arguments: str) -> str:
+    command = [sys.executable, "-m", "understudy", *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=20, env={**os.environ, "PYTHONSAFEPATH": "1"}
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return f"{done.stdout}{done.stderr}"
+
+
+def _unnamed(answer: str) -> str:
+    """Without who answered, and in which term."""
+    return re.sub(r'"(member_id|raft_term)":\d+,?', "", answer)

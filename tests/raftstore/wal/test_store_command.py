@@ -15,7 +15,7 @@ from understudy.raftstore.group import raft_group
 from understudy.raftstore.options import GroupOptions, MemberOptions
 from understudy.raftstore.storage import Put, Range
 from understudy.raftstore.wal.folder import segment_name
-from understudy.raftstore.wal.logs import DiskLogs
+from understudy.raftstore.wal.logs import DEFAULT_TOKEN, DiskLogs
 from understudy.raftstore.wal.segments import LogOptions
 
 WRITES = 60
@@ -154,7 +154,7 @@ def test_a_snapshot_is_described_and_restored(root: Path, tmp_path: Path) -> Non
     file = sorted((root / "member-1").glob("*.snap"))[-1]
     status = json.loads(store("snapshot", "status", file, "--json").output)
     assert status["index"] == int(file.name[:16], 16) and status["keys"] == status["revision"] - 1
-    made = store("snapshot", "restore", file, "--data-dir", tmp_path / "new")
+    made = store("snapshot", "restore", file, "--data-dir", tmp_path / "new", "--token", DEFAULT_TOKEN)
     assert made.return_value == 0, made.output
     assert trio.run(use, tmp_path / "new", 0) == (status["keys"], status["revision"])
     again = store("snapshot", "restore", file, "--data-dir", tmp_path / "new")
