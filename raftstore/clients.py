@@ -7,7 +7,7 @@ own state, once the leader has said from when on that may be done (thesis §6.4)
 what is left of leases, it is asked for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from attrs import define, evolve, field, frozen
@@ -17,6 +17,7 @@ from understudy.mailbox import MailboxFull
 from understudy.raftstore.cluster import Health
 from understudy.raftstore.confchange import ConfigurationChange
 from understudy.raftstore.machine import (
+    LONG_READS,
     Answer,
     Command,
     StateMachine,
@@ -100,6 +101,8 @@ class Clients:
     world: World
     wake_watches: Callable[[], None]
     """Called when watches were asked for bookmarks."""
+    long_work: Callable[[], None]
+    """Called when `go_on` has something to do."""
     _waiting: dict[int, dict[int, Waiting]] = field(factory=dict)
     """By session and number: what is answered when the log has it, or by another member."""
     _reads: dict[ReadToken, tuple[float, list[Waiting]]] = field(factory=dict)
@@ -108,6 +111,8 @@ class Clients:
     """... and those whose index is not applied yet."""
     _outcomes: dict[Asker, list[Outcome]] = field(factory=dict)
     _forwarded_bytes: int = 0
+    _long: dict[tuple[Asker, int], tuple[Waiting, Generator[None, None, Answer]]] = field(factory=dict)
+    """Answers that take long, made bit by bit, one after another."""
 
     # ---------------------------------------------------------------- what comes in
 
@@ -141,7 +146,7 @@ class Clients:
             if isinstance(request, Status):
                 self._answer(waiting, Answer(reply=self.status()))
             elif is_serializable(request) or (isinstance(request, MemberList) and not request.linearizable):
-                self._answer(waiting, self._read(waiting.request))
+                self._answer_read(waiting)
             elif is_write(request) or _is_leaders_own(submission.request):
                 if not leading:
                     onward.append(waiting)
@@ -249,7 +254,11 @@ class Clients:
         waiting = self._pop(command.session, command.number)
         # What was forwarded is answered by the member that forwarded it, when it applies this.
         if waiting is not None and not waiting.asker.forwarded:
-            self._answer(waiting, answer)
+            rest = self.machine.following(command.request, answer)
+            if rest is None:
+                self._answer(waiting, answer)
+            else:
+                self._answer_later(waiting, rest)
 
     def restored(self) -> None:
         """The state was replaced. What of the writes under way is in it, only their sessions tell."""
@@ -363,16 +372,22 @@ class Clients:
                 elif self.machine.through_log(waiting.request):
                     self._propose(waiting, settled=0)
                 else:
-                    self._answer(waiting, self._read(waiting.request))
+                    self._answer_read(waiting)
                     if isinstance(request, RequestProgress):
                         self.wake_watches()
         self._indexed = later
 
-    def _read(self, request: Any) -> Answer:
-        if isinstance(request, MemberList):
+    def _answer_read(self, waiting: Waiting) -> None:
+        """Answer from the state as it is now, in a while where that takes long."""
+        request, now_s = waiting.request, self.world.monotonic()
+        if isinstance(unwrapped(request), LONG_READS):
+            self._answer_later(waiting, self.machine.reading(request, now_s))
+        elif isinstance(request, MemberList):
             store = self.machine.store
-            return Answer(reply=MemberListReply(store.revision, self.machine.cluster.all()))
-        return self.machine.read(request, self.world.monotonic())
+            reply = MemberListReply(store.revision, self.machine.cluster.all())
+            self._answer(waiting, Answer(reply=reply))
+        else:
+            self._answer(waiting, self.machine.read(request, now_s))
 
     def status(self) -> StatusReply:
         raft = self.raft
@@ -384,6 +399,25 @@ class Clients:
             raft.log.applied_index,
             self.member in raft.configuration.learners,
         )
+
+    # ---------------------------------------------------------------- what takes long
+
+    def _answer_later(self, waiting: Waiting, work: Generator[None, None, Answer]) -> None:
+        key = waiting.asker, waiting.number
+        if key not in self._long:  # Its router sends it again after a while.
+            self._long[key] = waiting, work
+            self.long_work()
+
+    def go_on(self) -> bool:
+        """Do a millisecond or two of what takes long; whether there is more."""
+        for key, (waiting, work) in self._long.items():
+            try:
+                next(work)
+            except StopIteration as end:
+                del self._long[key]
+                self._answer(waiting, end.value)
+            break
+        return bool(self._long)
 
     # ---------------------------------------------------------------- what goes out
 

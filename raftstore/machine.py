@@ -5,6 +5,7 @@ within a *session*, and the machine remembers the answers that a router has not 
 """
 
 import zlib
+from collections.abc import Generator
 from typing import Any, Final, get_args
 
 from attrs import define, evolve, field
@@ -13,7 +14,7 @@ from understudy.mailbox import encode
 from understudy.raftstore.alarms import Alarms, room_needed
 from understudy.raftstore.authorization import check_auth_revision, check_permission
 from understudy.raftstore.cluster import Cluster
-from understudy.raftstore.mvcc import MutatingRequest, MvccStore
+from understudy.raftstore.mvcc import MutatingRequest, MvccStore, finished
 from understudy.raftstore.options import StoreOptions
 from understudy.raftstore.sessions import Answer as Answer
 from understudy.raftstore.sessions import Command as Command
@@ -29,10 +30,12 @@ from understudy.raftstore.storage import (
     AuthStatus,
     AuthStatusReply,
     AuthWrite,
+    Compact,
     DeleteRange,
     EmptyKey,
     Hash,
     HashKV,
+    HashKVReply,
     HashReply,
     LeaseKeepAlive,
     LeaseKeepAliveReply,
@@ -84,6 +87,9 @@ CLUSTER_CHANGES: Final = get_args(ClusterChange)
 
 SESSIONS_MAX: Final = 64
 """How many sessions are remembered; the one that was silent longest is forgotten first."""
+
+LONG_READS: Final = (HashKV, Hash)
+"""They look at every key."""
 
 MUTATING: Final = (*MVCC_WRITES, *AUTH_WRITES, Alarm, *CLUSTER_CHANGES)
 
@@ -232,21 +238,40 @@ class StateMachine:
             self._let_in(AsUser(watch, watch.token, watch.user))
         return self.hub.add(watch)
 
-    # ---------------------------------------------------------------- reads
-
-    def read(self, request: Any, now_s: float) -> Answer:
-        """Answer what does not go through the log, from the state as it is."""
-        try:
-            self.timing.used(request, now_s)
     def open_snapshot(self, request: Any) -> MachineSnapshot:
         """A view for whoever may see everything: an `OpenSnapshot` or what stands for it. Raises
         `AuthError`."""
         self._let_in(AsUser(request, request.token, request.user))
         return self.snapshot()
 
+    # ---------------------------------------------------------------- reads
+
+    def read(self, request: Any, now_s: float) -> Answer:
+        """Answer what does not go through the log, from the state as it is."""
+        try:
+            self.timing.used(request, now_s)
             return Answer(reply=self._read(self._let_in(request), now_s))
         except StorageError as refused:
             return Answer(refusal=refused)
+
+    def reading(self, request: Any, now_s: float) -> Generator[None, None, Answer]:
+        """`read` bit by bit, from the state as it is now: of `LONG_READS`."""
+        try:
+            self.timing.used(request, now_s)
+            asked = self._let_in(request)
+            work: Generator[None, None, object] = (
+                self.store.hashing(asked) if isinstance(asked, HashKV) else self._hashing()
+            )
+        except StorageError as refused:
+            return _done(Answer(refusal=refused))
+        return _answered(work)
+
+    def following(self, request: Any, answer: Answer) -> Generator[None, None, Answer] | None:
+        """What is still to be done, bit by bit, before a write that was applied is answered, if anything."""
+        asked = unwrapped(request)
+        if answer.refusal is None and isinstance(asked, Compact) and asked.physical:
+            return _after(self.store.pruning(), answer)
+        return None
 
     def _read(self, request: Any, now_s: float) -> object:
         store, users = self.store, self.users
@@ -256,7 +281,7 @@ class StateMachine:
             case HashKV():
                 return store.hash(request)
             case Hash():
-                return HashReply(store.revision, self._hash())
+                return finished(self._hashing())
             case LeaseList():
                 return store.list_leases(request)
             case LeaseKeepAlive():
@@ -295,10 +320,10 @@ class StateMachine:
             raise LeaseNotFound(request.id)
         return LeaseKeepAliveReply(self.store.revision, lease.id, lease.ttl_s)
 
-    def _hash(self) -> int:
-        """Over all that is replicated but the sessions."""
-        rest = (tuple(self.store.leases), self.users.state(), tuple(self.alarms.raised))
-        return zlib.crc32(encode(list(rest)), self.store.hash(HashKV()).hash)
+    def _hashing(self) -> Generator[None, None, HashReply]:
+        """Over all that is replicated but the sessions, as it is now."""
+        rest = encode([tuple(self.store.leases), self.users.state(), tuple(self.alarms.raised)])
+        return _hashed_with(rest, self.store.hashing(HashKV()))
 
     def status(
         self, member: int, leader: int, term: int, commit_index: int, applied_index: int, is_learner: bool
@@ -389,3 +414,22 @@ class StateMachine:
                 self.sessions[state.session] = Session(state.settled, dict(state.answers))
         self.hub = WatchHub(self.store, next_id=self.hub.next_id)
         self.timing = Timing(self.options)
+
+
+def _hashed_with(rest: bytes, work: Generator[None, None, HashKVReply]) -> Generator[None, None, HashReply]:
+    keys = yield from work
+    return HashReply(keys.revision, zlib.crc32(rest, keys.hash))
+
+
+def _answered(work: Generator[None, None, object]) -> Generator[None, None, Answer]:
+    return Answer(reply=(yield from work))
+
+
+def _after(work: Generator[None, None, None], answer: Answer) -> Generator[None, None, Answer]:
+    yield from work
+    return answer
+
+
+def _done(answer: Answer) -> Generator[None, None, Answer]:
+    yield from ()
+    return answer

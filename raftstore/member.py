@@ -102,12 +102,21 @@ class Member(Actor[Membership]):
         self._leaving = self.member in self.machine.cluster.removed
         self.peers.learn(self.machine.cluster.all())
         self._feeds = Feeds(self.context, self.machine)
+        self._long_work = self.world.signal(f"{self.context.path} long work")
         self._clients = Clients(
-            self.member, self.options, self.raft, self.machine, self.peers, self.world, self._feeds.wake_all
+            self.member,
+            self.options,
+            self.raft,
+            self.machine,
+            self.peers,
+            self.world,
+            self._feeds.wake_all,
+            self._long_work.set,
         )
         self._to_write = self.world.signal(f"{self.context.path} log")
         self.context.start_soon(self._drive)
         self.context.start_soon(self._persist)
+        self.context.start_soon(self._work_on)
         self._transfers = Transfers(self.member, self.disk, self.peers, self.world, self._snapshot_arrived)
         self.context.start_soon(self._receive_snapshots)
         self._work.set()
@@ -197,15 +206,6 @@ class Member(Actor[Membership]):
             raise NotLeader(0)
         return self._feeds.open(request.watch, request.to)
 
-    # ---------------------------------------------------------------- the driver
-
-    @handles(SnapshotChunk)
-    def on_snapshot_chunk(self, chunk: SnapshotChunk) -> None:
-        if not self._ended and chunk.transfer.term >= self.raft.term:
-            self._transfers.chunk(chunk)
-
-    @handles(SnapshotWanted)
-    def on_snapshot_wanted(self, answer: SnapshotWanted) -> None:
     @handles(ServeSnapshot)
     def on_serve_snapshot(self, request: ServeSnapshot) -> None:
         if self._ended:
@@ -216,6 +216,15 @@ class Member(Actor[Membership]):
         view = self.machine.open_snapshot(request)
         send_snapshot(self.context, Snapshot(index, term, self.raft.configuration, view), request.to)
 
+    # ---------------------------------------------------------------- the driver
+
+    @handles(SnapshotChunk)
+    def on_snapshot_chunk(self, chunk: SnapshotChunk) -> None:
+        if not self._ended and chunk.transfer.term >= self.raft.term:
+            self._transfers.chunk(chunk)
+
+    @handles(SnapshotWanted)
+    def on_snapshot_wanted(self, answer: SnapshotWanted) -> None:
         if not self._ended:
             self._transfers.wanted(answer, self._now_ms())
             self._work.set()
@@ -297,6 +306,14 @@ class Member(Actor[Membership]):
                     assert self._unsynced.popleft() is ready
                     self._synced(ready)
                 self._work.set()
+
+    async def _work_on(self) -> None:
+        """Do what takes long between everything else."""
+        while True:
+            await self._long_work.wait()
+            while self._clients.go_on():
+                await self.world.sleep(0.0, f"{self.context.path} long work")
+            self._work.set()
 
     def _send(self, messages: tuple[RaftMessage, ...]) -> None:
         packets: dict[int, list[RaftMessage]] = {}

@@ -1,6 +1,6 @@
 """The store as a single actor in memory: the same state machine, and nothing between it and its clients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final, NoReturn
 
 from attrs import frozen
@@ -9,7 +9,7 @@ from understudy.actors import Actor, handles
 from understudy.mailbox import Message, message
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.feeds import Feeds
-from understudy.raftstore.machine import Answer, StateMachine, is_write, size_bytes, unwrapped
+from understudy.raftstore.machine import LONG_READS, Answer, StateMachine, is_write, size_bytes, unwrapped
 from understudy.raftstore.member import ROUNDING_S
 from understudy.raftstore.messages import Snapshot
 from understudy.raftstore.options import GroupOptions, StoreOptions
@@ -82,7 +82,7 @@ class MemoryStore(Serving, Actor[Storage]):
         self._arm_timer()
 
     def serve(self, request: Any) -> Any:
-        """Answer a request. Raises a `StorageError`."""
+        """Answer a request, or say how it will be answered. Raises a `StorageError`."""
         asked = unwrapped(request)
         if isinstance(asked, Range | Put | DeleteRange | Txn):
             check_shape(asked, self.machine.options.max_txn_operations)
@@ -97,18 +97,36 @@ class MemoryStore(Serving, Actor[Storage]):
                 self.machine.run(Alarm("activate", MEMBER, "nospace"), trusted=True)
                 raise NoSpace()
             answer = self._run(self.machine.proposal(request, now_s), trusted=False)
+            rest = self.machine.following(request, answer)
+            if rest is not None:
+                return self._answer_later(rest)
+        elif isinstance(asked, LONG_READS):
+            return self._answer_later(self.machine.reading(request, now_s))
         else:
             answer = self.machine.read(request, now_s)
             if isinstance(asked, RequestProgress):
                 self._feeds.wake_all()
         self._arm_timer()
-        if answer.refusal is not None:
-            raise answer.refusal
-        return answer.reply
+        return _reply(answer)
+
+    async def _answer_later(self, work: Generator[None, None, Answer]) -> Any:
+        """Do what takes long between everything else."""
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                return _reply(end.value)
+            await self.world.sleep(0.0, f"{self.context.path} long work")
 
     @handles(OpenWatch)
     def on_open_watch(self, request: OpenWatch) -> WatchOpened:
         return self._feeds.open(request.watch, request.to)
+
+    @handles(OpenSnapshot)
+    def on_open_snapshot(self, request: OpenSnapshot) -> None:
+        view = self.machine.open_snapshot(request)
+        snapshot = Snapshot(self.machine.store.revision, 1, Configuration(voters=(MEMBER,)), view)
+        send_snapshot(self.context, snapshot, request.to)
 
     # ---------------------------------------------------------------- a group of one, for good
 
@@ -122,12 +140,6 @@ class MemoryStore(Serving, Actor[Storage]):
     _member_promote = _refusing(MemberPromote)
 
     @handles(MoveLeader)
-    @handles(OpenSnapshot)
-    def on_open_snapshot(self, request: OpenSnapshot) -> None:
-        view = self.machine.open_snapshot(request)
-        snapshot = Snapshot(self.machine.store.revision, 1, Configuration(voters=(MEMBER,)), view)
-        send_snapshot(self.context, snapshot, request.to)
-
     def on_move_leader(self, request: MoveLeader) -> MoveLeaderReply:
         if request.target != MEMBER:
             raise MembershipError("bad leader transferee", f"member {request.target} is not a voter")
@@ -158,6 +170,12 @@ class MemoryStore(Serving, Actor[Storage]):
             self._run(due, trusted=True)
         self._armed_s = float("inf")
         self._arm_timer()
+
+
+def _reply(answer: Answer) -> Any:
+    if answer.refusal is not None:
+        raise answer.refusal
+    return answer.reply
 
 
 def memory_store(

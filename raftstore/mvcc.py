@@ -7,10 +7,10 @@ Nothing here waits or knows what time it is; leases end when a `LeaseRevoke` is 
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from struct import Struct
-from typing import Final
+from typing import Final, TypeVar
 
 from attrs import define, evolve, field
 
@@ -51,6 +51,8 @@ from understudy.raftstore.storage import (
 )
 from understudy.raftstore.transaction import Decided, check_put, check_range, check_shape, check_state, decide
 
+T = TypeVar("T")
+
 FIRST_REVISION: Final = 1
 MAX_LEASE_TTL_S: Final = 9_000_000_000
 """etcd's own bound."""
@@ -70,10 +72,12 @@ MutatingReply = (
 _HASHED: Final = Struct(">Iqqqq")
 """What the hash of an entry is over, before its key and value."""
 
-PRUNED_AT_ONCE: Final = 5_000
-"""Changes that a compaction looks at when it is applied, unless it is `physical`; if there are more ..."""
+PRUNED_AT_ONCE: Final = 2_000
+"""Changes that a compaction looks at when it is applied; if there are more ..."""
 PRUNED_EACH_TIME: Final = 128
 """... so many with each write that follows: a compaction of a million changes must not hold up the group."""
+HASHED_AT_ONCE: Final = 2_000
+"""Keys."""
 
 
 @define
@@ -254,27 +258,16 @@ class MvccStore:
 
     def hash(self, request: HashKV) -> HashKVReply:
         """A checksum over every readable version up to a revision. Raises `Compacted`, `FutureRevision`."""
+        return finished(self.hashing(request))
+
+    def hashing(self, request: HashKV) -> Generator[None, None, HashKVReply]:
+        """`hash` bit by bit, of the store as it is now, whatever is written meanwhile."""
         revision = request.revision or self.revision
         if revision > self.revision:
             raise FutureRevision(revision, self.revision)
         if revision < self.compact_revision:
             raise Compacted(self.compact_revision)
-        floor, checksum = self.compact_revision, 0
-        for key, history in self.keys.histories():
-            entries = history
-            if len(history) > 1 or not history[0].version or history[0].mod_revision > revision:
-                entries = [pair for pair in history if pair.mod_revision <= revision]
-                # What compaction has not come to yet does not count.
-                gone = sum(1 for pair in entries if pair.mod_revision <= floor)
-                if gone and entries[gone - 1].version:
-                    gone -= 1
-                del entries[:gone]
-            for pair in entries:
-                numbers = _HASHED.pack(
-                    len(key), pair.create_revision, pair.mod_revision, pair.version, pair.lease
-                )
-                checksum = zlib.crc32(pair.value, zlib.crc32(key, zlib.crc32(numbers, checksum)))
-        return HashKVReply(self.revision, checksum, self.compact_revision)
+        return _hashing(self.keys.fork(), revision, HashKVReply(self.revision, 0, self.compact_revision))
 
     def list_leases(self, request: LeaseList) -> LeaseListReply:
         return LeaseListReply(self.revision, self.leases.ids())
@@ -288,8 +281,14 @@ class MvccStore:
         if revision > self.revision:
             raise FutureRevision(revision, self.revision)
         self.compact_revision = revision
-        self._prune(revision if request.physical else PRUNED_AT_ONCE)
+        self._prune(PRUNED_AT_ONCE)
         return CompactReply(self.revision)
+
+    def pruning(self) -> Generator[None, None, None]:
+        """Go on with the last compaction, bit by bit, to its end: what is forgotten is gone then."""
+        while self._pruned_to <= self.compact_revision:
+            yield
+            self._prune(PRUNED_AT_ONCE)
 
     def _prune(self, changes_max: int) -> None:
         """Go on with the last compaction. Only a key that changed since the one before can have versions
@@ -349,6 +348,37 @@ class MvccStore:
             self._delete_pair(pair, changed)
         self._seal(changed)
         return LeaseRevokeReply(self.revision)
+
+
+def finished(work: Generator[None, None, T]) -> T:
+    """What comes of something that could be done bit by bit, at once."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+
+def _hashing(keys: KeySpace, revision: int, reply: HashKVReply) -> Generator[None, None, HashKVReply]:
+    floor, checksum = reply.compact_revision, 0
+    for number, (key, history) in enumerate(keys.histories(), 1):
+        entries = history
+        if len(history) > 1 or not history[0].version or history[0].mod_revision > revision:
+            entries = [pair for pair in history if pair.mod_revision <= revision]
+            # What compaction has not come to yet does not count.
+            gone = sum(1 for pair in entries if pair.mod_revision <= floor)
+            if gone and entries[gone - 1].version:
+                gone -= 1
+            del entries[:gone]
+        for pair in entries:
+            numbers = _HASHED.pack(
+                len(key), pair.create_revision, pair.mod_revision, pair.version, pair.lease
+            )
+            checksum = zlib.crc32(pair.value, zlib.crc32(key, zlib.crc32(numbers, checksum)))
+        if number % HASHED_AT_ONCE == 0:
+            yield
+    return evolve(reply, hash=checksum)
 
 
 def _passes(request: Range, pair: KeyValue) -> bool:

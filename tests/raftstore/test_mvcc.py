@@ -12,7 +12,7 @@ from understudy.properties.store_requests import AUTH_REQUESTS, ENDS, KEYS, REQU
 from understudy.raftstore.changelog import pairs_of
 from understudy.raftstore.leases import LeaseClock
 from understudy.raftstore.machine import StateMachine, is_write
-from understudy.raftstore.mvcc import PRUNED_AT_ONCE, PRUNED_EACH_TIME, MvccStore
+from understudy.raftstore.mvcc import HASHED_AT_ONCE, PRUNED_AT_ONCE, PRUNED_EACH_TIME, MvccStore, finished
 from understudy.raftstore.restorer import Restorer
 from understudy.raftstore.snapshot import (
     MachineSnapshot,
@@ -367,6 +367,7 @@ def test_a_large_compaction_is_done_bit_by_bit_and_reads_as_if_it_were_done() ->
     full = store.keys.size_bytes
     store.apply(Compact(floor))
     twin.apply(Compact(floor, physical=True))
+    finished(twin.pruning())
     assert full > store.keys.size_bytes > 1.2 * twin.keys.size_bytes
     assert store.hash(HashKV()) == twin.hash(HashKV())
     for revision in range(floor, store.revision + 1):
@@ -384,6 +385,23 @@ def test_a_large_compaction_is_done_bit_by_bit_and_reads_as_if_it_were_done() ->
             target.apply(DeleteRange(b"none"))
     assert writes <= PRUNED_AT_ONCE // PRUNED_EACH_TIME + 2
     assert store.changes.base > 1 and store.hash(HashKV()) == twin.hash(HashKV())
+
+
+def test_a_hash_in_slices_is_that_of_the_moment_at_which_it_was_asked_for() -> None:
+    machine = StateMachine()
+    for number in range(3 * HASHED_AT_ONCE):
+        machine.run(Put(b"%d" % number, b"v"))
+    for request in (HashKV(HASHED_AT_ONCE), HashKV(), Hash()):
+        expected = machine.read(request, 0.0)
+        work = machine.reading(request, 0.0)
+        next(work)
+        machine.run(Put(b"1", b"%d" % machine.store.revision))
+        machine.run(Compact(machine.store.revision))
+        next(work)
+        assert finished(work) == expected
+        assert machine.read(request, 0.0) != expected
+    refused = machine.reading(HashKV(1), 0.0)
+    assert isinstance(finished(refused).refusal, Compacted)
 
 
 def test_a_watch_that_begins_far_back_looks_at_a_bounded_stretch_at_a_time() -> None:
