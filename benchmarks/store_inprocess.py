@@ -4,7 +4,6 @@ python benchmarks/store_inprocess.py --folder FOLDER --members 3 --clients 64 --
 """
 
 import argparse
-import gc
 import json
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from etcd_load import AHEAD, VALUE_BYTES, summary
 
 from understudy.actors import ActorSystem, ChannelReader, RealWorld, Ref
 from understudy.actors.real_disk import RealDisk
+from understudy.cli import garbage
 from understudy.raftstore import GroupOptions, Storage, raft_group
 from understudy.raftstore.storage import OpenWatch, Put, Range, Watch, WatchBatch
 from understudy.raftstore.wal.logs import DiskLogs
@@ -86,10 +86,7 @@ async def run(options: argparse.Namespace) -> dict[str, float]:
     async with RealWorld.open(seed=1) as world, ActorSystem.open(world) as system:
         store = system.spawn(group, "etcd")
         await store.ask(Put(b"load", VALUE))
-        # As the command does it.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        garbage.settle()
         if options.what == "watch":
             return await watch(system, store, options.clients, options.seconds)
         return await load(store, options.clients, options.seconds, options.what)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from . import complain
+from . import complain, garbage
 
 STOP_SECONDS_MAX = 5.0
 """A stop that takes longer is cut off."""
@@ -195,6 +195,7 @@ async def _serve(config: Any, folder: Path) -> None:
         system.spawn(lambda: EtcdFront(store, bound, options, config.compactor()), "front")
         for each in bound:
             click.echo(f"ready to serve client requests on {each.url} ({what} in {folder})")
+        garbage.settle()
         await trio.sleep_forever()
 
 

@@ -15,14 +15,10 @@ from typing import Any
 
 import click
 
-from . import complain
+from . import complain, garbage
 
 STOP_SECONDS_MAX = 2.0
 """A stop that takes longer is cut off."""
-
-GC_THRESHOLDS = (50_000, 20, 50)
-"""API objects are trees of dicts without cycles: looking through them every 700 new objects, as
-CPython does by itself, costs a third of the time of a burst of a thousand pods and finds nothing."""
 
 SEED_HELP = (
     "Fixes generated names, UIDs and jitter, so that runs are easier to compare. It does not fix the"
@@ -208,10 +204,7 @@ async def _serve(new_cluster: Callable[[], Any], kubeconfig: Path, inspect: Path
             nursery.start_soon(serve_inspection, cluster.system)
         write_kubeconfig(kubeconfig, cluster.kubeconfig)
         _print_ready(kubeconfig, cluster)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
-        gc.enable()
+        garbage.settle()
         await trio.sleep_forever()
 
 
