@@ -83,6 +83,8 @@ class Member(Actor[Membership]):
         self._unsynced: deque[Ready] = deque()
         """Taken by the driver, and not durable yet, in order."""
         self._compacting = False
+        self._applied_bytes = 0
+        """Of entries since the last snapshot."""
         self._news_due = True
         """Something about the group changed that its router wants to know."""
         self._leaving = False
@@ -278,6 +280,7 @@ class Member(Actor[Membership]):
             self._restore(ready.snapshot)
         for entry in ready.committed:
             self._apply(entry)
+            self._applied_bytes += entry.size_bytes
         if ready.committed:
             self.raft.applied(ready.committed[-1].index)
             self._compact()
@@ -397,8 +400,12 @@ class Member(Actor[Membership]):
         if self._compacting:
             return
         covered = raft.log.applied_index - raft.log.snapshot.index
-        # A snapshot costs time in proportion to the keys: let as many entries go by.
-        if covered < max(self.options.snapshot_entries, len(self.machine.store.keys)):
+        # A snapshot costs time in proportion to the keys: let as many entries go by, or a quarter as many
+        # bytes, which all stay in memory until then.
+        keys = self.machine.store.keys
+        if covered < max(self.options.snapshot_entries, len(keys)) and self._applied_bytes < max(
+            self.options.snapshot_bytes, keys.size_bytes // 4
+        ):
             return
         index = raft.log.applied_index
         term = raft.log.term_at(index)
@@ -406,6 +413,7 @@ class Member(Actor[Membership]):
             return  # The leader's own snapshot came meanwhile, or the own disk lags behind the others'.
         snapshot = Snapshot(index, term, raft.configuration, self.machine.snapshot())
         self._compacting = True
+        self._applied_bytes = 0
         self.context.start_soon(self._write_snapshot, snapshot)
 
     async def _write_snapshot(self, snapshot: Snapshot) -> None:

@@ -92,7 +92,9 @@ class MemberOptions:
 
     raft: RaftOptions = field(factory=RaftOptions)
     snapshot_entries: int = field(default=10_000, validator=[instance_of(int), gt(0)])
-    """A snapshot is taken, and the log cut, after so many entries, or as many as there are keys."""
+    """A snapshot is taken, and the log cut, after so many entries, or as many as there are keys; ..."""
+    snapshot_bytes: int = field(default=32 << 20, validator=[instance_of(int), gt(0)])
+    """... or after so many bytes of entries, or a quarter of what keys and values come to."""
     keep_entries: int = 1_000
     """So many entries stay in memory below the snapshot, for followers that lag a little."""
     max_forwarded_bytes: int = 32 << 20

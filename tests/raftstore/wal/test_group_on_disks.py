@@ -178,6 +178,20 @@ def test_a_full_disk_stops_a_member_with_advice_and_room_lets_it_go_on() -> None
     SimWorld(1).run(main)
 
 
+def test_a_log_of_few_large_entries_is_cut_too() -> None:
+    async def main(world: SimWorld) -> None:
+        member = MemberOptions(snapshot_bytes=20_000, keep_entries=5)
+        async with ActorSystem.open(world) as system:
+            store = system.spawn(raft_group(GroupOptions(1, member), HOSTS[:1], LOGS), "etcd")
+            for number in range(200):
+                await store.ask(Put(b"n", b"%d" % number + bytes(1000)))
+                await world.sleep(0.01)
+            # 200 kB were written: what two snapshots cover is gone.
+            assert world.disk(HOSTS[0]).used_bytes() < 80_000
+
+    SimWorld(1).run(main)
+
+
 @pytest.mark.parametrize("slow", [(1,), (2,), (3,), (1, 2, 3)])
 def test_disks_that_take_two_seconds_depose_nobody_and_elect_nobody(slow: tuple[int, ...]) -> None:
     async def scenario(b: Bench) -> None:
