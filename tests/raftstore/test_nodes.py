@@ -39,6 +39,8 @@ from understudy.raftstore.storage import (
     AuthEnable,
     Authenticate,
     AuthError,
+    Compact,
+    Compacted,
     Compare,
     Hash,
     LeaseGrant,
@@ -357,6 +359,33 @@ def test_etcd_8411_a_watch_at_a_follower_goes_on_after_its_state_was_replaced() 
         assert b.member(follower).raft.log.floor_index > 20
         await b.write(leader, 100)
         assert await seen(b, reader, 101) == list(range(2, 103))
+
+    simulate(scenario, options=options)
+
+
+def test_etcd_8411_a_watch_at_a_follower_is_told_what_its_new_state_has_no_more() -> None:
+    """What it had still to see was compacted meanwhile: it says so, and from where it can go on."""
+    options = GroupOptions(member=MemberOptions(snapshot_entries=20, keep_entries=5))
+
+    async def scenario(b: Bench) -> None:
+        leader = await b.leader()
+        follower = await b.follower()
+        reader = await b.watch(follower, Watch(b"/n/", b"/n0"))
+        await b.write(leader, 0)
+        assert await seen(b, reader, 1) == [2]
+        rest = [f"etcd-{member}" for member in b.stores if member != follower]
+        b.world.network.partition([f"etcd-{follower}"], rest)
+        for number in range(1, 100):
+            await b.write(leader, number)
+        await b.stores[leader].ask(Compact(90))
+        for number in range(100, 150):
+            await b.write(leader, number)  # So that the compaction is in the snapshot.
+        b.world.network.heal()
+        with b.world.deadline(20.0), pytest.raises(Compacted) as told:
+            await reader.receive()
+        assert told.value.compact_revision == 90
+        again = await b.watch(follower, Watch(b"/n/", b"/n0", start_revision=90))
+        assert await seen(b, again, 62) == list(range(90, 152))
 
     simulate(scenario, options=options)
 

@@ -10,6 +10,7 @@ import trio
 from attrs import define
 
 from understudy.actors import Actor, ActorSystem, ChannelReader, RealWorld, Ref, Shuffled, SimWorld, World
+from understudy.raftstore import mvcc
 from understudy.raftstore import watch as watch_hub
 from understudy.raftstore.founding import LocalPeers, Seat, VolatileLogs, founding_state
 from understudy.raftstore.group import Group, raft_group, raft_node
@@ -580,7 +581,13 @@ def test_a_store_that_is_full_takes_writes_again_when_room_was_made(
     SimWorld(1, turns_max=200_000).run(main)
 
 
-def test_a_short_lease_lasts_two_seconds_and_a_physical_compaction_is_one(play: Play) -> None:
+def test_a_short_lease_lasts_two_seconds_and_a_physical_compaction_is_one(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that both take several steps.
+    monkeypatch.setattr(mvcc, "PRUNED_AT_ONCE", 1)
+    monkeypatch.setattr(mvcc, "HASHED_AT_ONCE", 1)
+
     async def scenario(b: Bench) -> None:
         assert (await b.store.ask(LeaseGrant(1))).ttl_s == 2
         for _ in range(3):
