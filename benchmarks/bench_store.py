@@ -43,7 +43,7 @@ class Scale:
     keys: int
 
 
-FULL = Scale(seconds=2.0, rounds=3, clients=(1, 8, 64, 256), elections=5, keys=1_000_000)
+FULL = Scale(seconds=1.5, rounds=2, clients=(1, 8, 64, 256), elections=5, keys=1_000_000)
 QUICK = Scale(seconds=1.0, rounds=1, clients=(1, 64), elections=2, keys=100_000)
 
 
