@@ -72,11 +72,11 @@ MutatingReply = (
 _HASHED: Final = Struct(">Iqqqq")
 """What the hash of an entry is over, before its key and value."""
 
-PRUNED_AT_ONCE: Final = 2_000
+PRUNED_AT_ONCE: Final = 1_000
 """Changes that a compaction looks at when it is applied; if there are more ..."""
 PRUNED_EACH_TIME: Final = 128
 """... so many with each write that follows: a compaction of a million changes must not hold up the group."""
-HASHED_AT_ONCE: Final = 2_000
+HASHED_AT_ONCE: Final = 1_000
 """Keys."""
 
 
