@@ -107,7 +107,9 @@ def is_write(request: Any) -> bool:
 def is_serializable(request: Any) -> bool:
     """Whether any member may answer a request from what it has applied."""
     request = unwrapped(request)
-    return isinstance(request, Status) or (isinstance(request, Range) and request.serializable)
+    return isinstance(request, Status | HashKV | Hash) or (
+        isinstance(request, Range) and request.serializable
+    )
 
 
 def size_bytes(request: Any) -> int:

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions, StoreOptions
 from understudy.raftstore.storage.cluster import ClusterMember
 
-from .autocompaction import Compactor, compactor
+from .autocompaction import Compactor, compactor, parse_duration
 from .listening import EtcdStartError, Url, parse_url
 
 DEFAULT_CLIENT_URL: Final = "http://localhost:2379"
@@ -48,6 +48,9 @@ class EtcdConfig:
     """Seconds."""
     auto_compaction_mode: str = "periodic"
     auto_compaction_retention: str = "0"
+    grpc_keepalive_interval: str = "2h"
+    """As Go writes durations."""
+    grpc_keepalive_timeout: str = "20s"
     cert_file: str = ""
     key_file: str = ""
     trusted_ca_file: str = ""
@@ -106,6 +109,20 @@ class EtcdConfig:
                 f"--auto-compaction-mode, --auto-compaction-retention: {error}",
                 "for example periodic and 1h, or revision and 1000",
             ) from None
+
+    def keepalive_seconds(self) -> tuple[float, float]:
+        """When a silent client is asked whether it is there, and for how long. Raises EtcdStartError."""
+        try:
+            interval, timeout = map(
+                parse_duration, (self.grpc_keepalive_interval, self.grpc_keepalive_timeout)
+            )
+        except ValueError as error:
+            raise EtcdStartError(
+                f"--grpc-keepalive-interval, --grpc-keepalive-timeout: {error}", "for example 2h and 20s"
+            ) from None
+        if not interval or not timeout:
+            raise EtcdStartError("--grpc-keepalive-interval and --grpc-keepalive-timeout are above 0")
+        return interval, timeout
 
     def group_options(self) -> GroupOptions:
         """The knobs of the group. Raises EtcdStartError."""
@@ -171,6 +188,7 @@ class EtcdConfig:
             )
         self.group_options()
         self.compactor()
+        self.keepalive_seconds()
 
 
 def parse_urls(text: str, what: str) -> list[Url]:

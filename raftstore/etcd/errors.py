@@ -115,11 +115,8 @@ _BACK: Final = {status: name for name, status in _TEXTS.items()}
 _MEMBERSHIP_BACK: Final = {status[1]: problem for problem, status in _MEMBERSHIP.items()}
 _AUTH_BACK: Final = {status[1]: problem for problem, status in _AUTH.items()}
 # What etcd's users say is let out as it is by some of its methods.
-_AUTH_BACK |= {
-    "auth: permission denied": "permission denied",
-    "auth: user name is empty": "user name is empty",
-    "auth: invalid auth token": "invalid auth token",
-}
+for _problem in ("permission denied", "user name is empty", "invalid auth token"):
+    _AUTH_BACK[f"auth: {_problem}"] = _problem
 
 
 def rpc_error(refusal: Refusal) -> RpcError:

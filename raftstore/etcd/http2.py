@@ -128,6 +128,16 @@ class Http2:
         )
         self._grant(0, CONNECTION_WINDOW_BYTES - _FIRST_WINDOW_BYTES)
 
+    @property
+    def output_bytes(self) -> int:
+        """How many bytes wait to be taken: the peer's windows allow them, whether or not it reads."""
+        return len(self._output)
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life."""
+        if not self.ended:
+            self._output += frame(PING, 0, 0, bytes(8))
+
     def take_output(self) -> bytes:
         """What is to be sent now."""
         output = bytes(self._output)

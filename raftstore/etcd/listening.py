@@ -14,7 +14,9 @@ from attrs import define, frozen
 
 BACKLOG: Final = 1024
 KEEPALIVE_SECONDS: Final = 15
-"""A peer that vanished without a word is noticed by TCP itself."""
+"""A peer that vanished is noticed by TCP itself: after so long without a word it is asked, and again ..."""
+UNANSWERED_MS: Final = 60_000
+"""... and the connection ends when nothing was acknowledged for so long (on Linux)."""
 
 
 class EtcdStartError(Exception):
@@ -93,6 +95,8 @@ def prepare(connected: socket.socket) -> None:
     for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
         if hasattr(socket, option):
             connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), KEEPALIVE_SECONDS)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
 
 
 async def bind(url: Url, tls: ssl.SSLContext | None, what: str) -> Bound:

@@ -43,7 +43,13 @@ log = logging.getLogger("understudy.raftstore.etcd")
 READ_BYTES: Final = 64 * 1024
 STREAM_WAITING_BYTES_MAX: Final = 1 << 20
 """A call that has so much waiting for its client's window waits too."""
+OUTPUT_BYTES_MAX: Final = 4 << 20
+"""Of a connection: what its client's windows allow and it does not read."""
+CONNECTIONS_MAX: Final = 10_000
+"""Who comes then waits to be accepted until another leaves."""
 HANDSHAKE_SECONDS: Final = 10.0
+FIRST_BYTES_SECONDS: Final = 120.0
+"""Who connects says what he speaks within this time, as with grpc-go."""
 MESSAGE_OVERHEAD_BYTES: Final = 512 * 1024
 """etcd reads messages of its request limit and so much more."""
 NO_MAJORITY: Final = "which is no majority"
@@ -96,11 +102,13 @@ class EtcdFront(Actor[EtcdServing]):
         bound: Sequence[Bound],
         options: ServiceOptions,
         compactor: Compactor | None = None,
+        connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         self.store = store
         self.bound = bound
         self.options = options
         self.compactor = compactor
+        self.room = trio.Semaphore(connections_max)
 
     async def on_start(self) -> None:
         self.service = EtcdService(self.world, self.store, self.context.channel, self.options)
@@ -113,9 +121,11 @@ class EtcdFront(Actor[EtcdServing]):
     async def _listen(self, bound: Bound) -> None:
         async with trio.open_nursery() as nursery:
             while True:
+                await self.room.acquire()
                 try:
                     accepted = await bound.accept()
                 except OSError as error:
+                    self.room.release()
                     if error.errno in _OUT_OF_RESOURCES:
                         log.warning("cannot accept a connection: %s", error.strerror)
                         await self.world.sleep(0.1)
@@ -133,9 +143,10 @@ class EtcdFront(Actor[EtcdServing]):
                 with trio.fail_after(HANDSHAKE_SECONDS):
                     await secured.do_handshake()
                 common_name = _common_name(secured.getpeercert())
-            data = bytes(await stream.receive_some(READ_BYTES))
-            while data and len(data) < len(PREFACE) and PREFACE.startswith(data):
-                data += bytes(await stream.receive_some(READ_BYTES))
+            with trio.fail_after(FIRST_BYTES_SECONDS):
+                data = bytes(await stream.receive_some(READ_BYTES))
+                while data and len(data) < len(PREFACE) and PREFACE.startswith(data):
+                    data += bytes(await stream.receive_some(READ_BYTES))
             if data.startswith(PREFACE):
                 await Connection(self.service, stream, common_name).serve(data)
             elif data:
@@ -145,6 +156,7 @@ class EtcdFront(Actor[EtcdServing]):
         except* Exception:
             log.exception("a connection failed")
         finally:
+            self.room.release()
             with trio.move_on_after(0):
                 await stream.aclose()
 
@@ -198,11 +210,12 @@ class ServerCall(Call):
 
     async def send(self, response: Any) -> None:
         connection = self.connection
-        waiting_bytes = connection.protocol.send(self.number, response.SerializeToString())
+        protocol = connection.protocol
+        waiting_bytes = protocol.send(self.number, response.SerializeToString())
         connection.say()
-        while waiting_bytes > STREAM_WAITING_BYTES_MAX:
+        while waiting_bytes > STREAM_WAITING_BYTES_MAX or protocol.output_bytes > OUTPUT_BYTES_MAX:
             await connection.windows.park()
-            waiting_bytes = connection.protocol.waiting_bytes(self.number)
+            waiting_bytes = protocol.waiting_bytes(self.number)
 
 
 @define(eq=False)
@@ -219,6 +232,8 @@ class Connection:
     _something: trio.Event = field(factory=trio.Event)
     """There is something to write."""
     _nursery: trio.Nursery = field(init=False)
+    _heard: float = field(factory=trio.current_time)
+    """When the client last sent anything."""
 
     def __attrs_post_init__(self) -> None:
         limit = self.service.options.max_request_bytes + MESSAGE_OVERHEAD_BYTES
@@ -229,6 +244,7 @@ class Connection:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._write)
+            nursery.start_soon(self._look_after)
             try:
                 while data:
                     for happening in self.protocol.receive(data):
@@ -238,7 +254,11 @@ class Connection:
                         self.windows.unpark_all()
                     if self.protocol.ended:
                         break
+                    while self.protocol.output_bytes > OUTPUT_BYTES_MAX:
+                        # Who does not read is not read either: what he asks for would pile up.
+                        await self.windows.park()
                     data = bytes(await self.stream.receive_some(READ_BYTES))
+                    self._heard = trio.current_time()
             finally:
                 nursery.cancel_scope.cancel()
                 with trio.move_on_after(GOODBYE_SECONDS) as goodbye:
@@ -262,6 +282,24 @@ class Connection:
             self._something = trio.Event()
             if data := self.protocol.take_output():
                 await self.stream.send_all(data)
+                if len(data) > OUTPUT_BYTES_MAX:
+                    self.windows.unpark_all()
+
+    async def _look_after(self) -> None:
+        """Ask a client that has been silent for long whether it is there, and end the connection if not."""
+        options = self.service.options
+        while True:
+            silent = trio.current_time() - self._heard
+            if silent < options.keepalive_seconds:
+                await trio.sleep(options.keepalive_seconds - silent)
+                continue
+            asked = trio.current_time()
+            self.protocol.ping()
+            self.say()
+            await trio.sleep(options.keepalive_timeout_seconds)
+            if self._heard < asked:
+                log.info("a client does not answer any more: %d of its calls end", len(self._calls))
+                self._nursery.cancel_scope.cancel()
 
     def _take(self, happening: Happening) -> None:
         match happening:

@@ -65,6 +65,12 @@ class ServiceOptions:
     """Streams that ask for a leader end when there was none for so long."""
     progress_seconds: float = 600.0
     """A watch that asks for it hears after so long without events how far it is: etcd's ten minutes."""
+    keepalive_seconds: float = 7200.0
+    """A client that said nothing for so long is asked whether it is there (grpc-go's default) ..."""
+    keepalive_timeout_seconds: float = 20.0
+    """... and is gone if it does not answer within so long."""
+    watches_max: int = 10_000
+    """Of one stream."""
     certificates_name_users: bool = False
     """Who comes without a token is the common name of its verified certificate."""
     max_request_bytes: int = 1_572_864

@@ -177,6 +177,8 @@ class WatchStream:
             return EMPTY_RANGE
         if request.watch_id and request.watch_id in self.watches:
             return DUPLICATE_ID
+        if len(self.watches) >= self.service.options.watches_max:
+            return f"etcdserver: too many watches on one stream, at most {len(self.watches)}"
         return ""
 
     def _free_id(self) -> int:

@@ -51,7 +51,8 @@ class StatusReply:
 class HashKV(Request[Storage, "HashKVReply"]):
     """A hash over all that the store holds up to a revision (0 for now). Answered by `HashKVReply`.
 
-    Equal at two members at equal revision and compaction, else one of them is wrong.
+    Equal at two members at equal revision and compaction, else one of them is wrong: a member answers from
+    what it has applied, also without a leader.
     """
 
     revision: int = 0
@@ -70,7 +71,8 @@ class HashKVReply:
 class Hash(Request[Storage, "HashReply"]):
     """A hash over the whole replicated state: keys, leases, users, alarms. Answered by `HashReply`.
 
-    Equal at members that applied the same entries, whatever of them came by snapshot.
+    Equal at members that applied the same entries, whatever of them came by snapshot. A member answers from
+    what it has applied, also without a leader.
     """
 
 

@@ -53,6 +53,8 @@ def _switch(name: str, help_text: str) -> Callable[[F], F]:
 @_flag("auth-token-ttl", type=click.IntRange(1), default=300, help="Seconds until an unused token is void.")
 @_flag("auto-compaction-mode", default="periodic", help="periodic or revision.")
 @_flag("auto-compaction-retention", default="0", help="How long, or how many revisions, to keep; 0 for all.")
+@_flag("grpc-keepalive-interval", default="2h", help="A client silent for so long is asked for a sign ...")
+@_flag("grpc-keepalive-timeout", default="20s", help="... and is gone if none comes within so long.")
 @_flag("cert-file", default="", help="PEM certificate for clients.")
 @_flag("key-file", default="", help="PEM key for clients.")
 @_flag("trusted-ca-file", default="", help="PEM certificates that sign clients' certificates.")
@@ -172,7 +174,10 @@ async def _serve(config: Any, folder: Path) -> None:
     bound = [await bind(url, tls, "--listen-client-urls") for url in config.client_urls()]
     token = config.initial_cluster_token
     logs = DiskLogs(folder="", disk=RealDisk(folder), token=token)
+    keepalive_seconds, keepalive_timeout_seconds = config.keepalive_seconds()
     options = ServiceOptions(
+        keepalive_seconds=keepalive_seconds,
+        keepalive_timeout_seconds=keepalive_timeout_seconds,
         cluster_id=cluster_id(token),
         name=config.name,
         max_request_bytes=config.max_request_bytes,

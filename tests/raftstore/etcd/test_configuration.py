@@ -38,6 +38,8 @@ def test_timeouts_are_drawn_between_once_and_twice_what_was_asked_for() -> None:
         ({"peer_cert_file": "c.pem"}, "go together"),
         ({"cert_file": "c.pem"}, "go together"),
         ({"auto_compaction_mode": "daily"}, "neither periodic nor revision"),
+        ({"grpc_keepalive_interval": "often"}, "no duration"),
+        ({"grpc_keepalive_timeout": "0s"}, "above 0"),
         ({"auto_compaction_retention": "soon"}, "no duration"),
     ],
 )

@@ -1,6 +1,7 @@
 """The wire front on loopback: TLS, HTTP/1.1 beside gRPC, deadlines, clients that leave."""
 
 import json
+import socket
 import ssl
 import subprocess
 import urllib.error
@@ -11,30 +12,40 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from tests.raftstore.etcd.etcds import required
 from tests.raftstore.etcd.test_etcdctl import etcdctl, understudy_etcd
 from understudy.actors import Actor, ActorSystem, RealWorld
 from understudy.raftstore.etcd.client import GrpcChannel
+from understudy.raftstore.etcd.client_connection import CallEnded, ClientConnection
 from understudy.raftstore.etcd.grpc import Code, NotSent, RpcError
-from understudy.raftstore.etcd.listening import EtcdStartError, Url, bind, server_tls
+from understudy.raftstore.etcd.listening import UNANSWERED_MS, EtcdStartError, Url, bind, prepare, server_tls
 from understudy.raftstore.etcd.schema import messages
-from understudy.raftstore.etcd.server import EtcdFront
-from understudy.raftstore.etcd.service import ServiceOptions
+from understudy.raftstore.etcd.server import CONNECTIONS_MAX, Connection, EtcdFront
+from understudy.raftstore.etcd.service import EtcdService, ServiceOptions
 from understudy.raftstore.memory import memory_store
 from understudy.raftstore.serving import serving
-from understudy.raftstore.storage import Range, Storage
+from understudy.raftstore.storage import Put, Range, Storage
 
 
 @asynccontextmanager
 async def front(
-    tls: ssl.SSLContext | None = None, store: Callable[[], Actor[Storage]] | None = None
+    tls: ssl.SSLContext | None = None,
+    store: Callable[[], Actor[Storage]] | None = None,
+    options: ServiceOptions | None = None,
+    connections_max: int = CONNECTIONS_MAX,
 ) -> AsyncIterator[Url]:
     bound = await bind(Url("https" if tls else "http", "127.0.0.1", 0), tls, "the test's URL")
     try:
         async with RealWorld.open(seed=1) as world, ActorSystem.open(world) as system:
             served = system.spawn(store or memory_store(), "etcd")
-            system.spawn(lambda: EtcdFront(served, [bound], ServiceOptions()), "front")
+            system.spawn(
+                lambda: EtcdFront(
+                    served, [bound], options or ServiceOptions(), connections_max=connections_max
+                ),
+                "front",
+            )
             yield bound.url
     finally:
         bound.close()
@@ -109,10 +120,102 @@ async def test_a_call_that_nobody_answers_ends_in_time() -> None:
 
 
 async def test_what_is_no_method_is_unimplemented() -> None:
-    async with front() as url, channel(url) as client:
-        with pytest.raises(RpcError) as refused:
-            await client.unary("/grpc.health.v1.Health/Watch", messages.HealthCheckRequest(), 5.0)
-        assert refused.value.code is Code.UNIMPLEMENTED
+    async with front() as url:
+        stream = await trio.open_tcp_stream(url.host, url.port)
+        async with stream:
+            client = ClientConnection(1 << 20, "test")
+            number = client.call("/etcdserverpb.KV/Nothing", {})
+            await stream.send_all(client.take_output())
+            found: list[object] = []
+            while not any(isinstance(each, CallEnded) for each in found):
+                found += client.receive(bytes(await stream.receive_some(65_536)))
+            ended = next(each for each in found if isinstance(each, CallEnded))
+    assert ended.stream == number and ended.error is not None
+    assert ended.error.code is Code.UNIMPLEMENTED and "unknown method Nothing" in ended.error.message
+
+
+WATCH = "/etcdserverpb.Watch/Watch"
+
+
+def watch_of(key: bytes) -> object:
+    return messages.WatchRequest(create_request=messages.WatchCreateRequest(key=key))
+
+
+async def test_a_client_that_vanished_loses_its_watches_and_one_that_is_silent_does_not() -> None:
+    quick = ServiceOptions(keepalive_seconds=0.05, keepalive_timeout_seconds=0.3)
+    async with front(options=quick) as url, channel(url) as client:
+        await client.connect()
+        alive = client.stream(WATCH)
+        await alive.send(watch_of(b"k"))
+        assert (await alive.receive()).created
+        async with await trio.open_tcp_stream(url.host, url.port) as stream:
+            vanished = ClientConnection(1 << 20, "test")
+            number = vanished.call(WATCH, {})
+            vanished.send(number, watch_of(b"k").SerializeToString())  # type: ignore[attr-defined]
+            await stream.send_all(vanished.take_output())
+            with trio.fail_after(5.0):
+                # It reads, and says nothing any more: the server ends the connection.
+                while await stream.receive_some(65_536):
+                    pass
+        await client.unary("/etcdserverpb.KV/Put", messages.PutRequest(key=b"k"), 5.0)
+        assert (await alive.receive()).events[0].kv.key == b"k"
+        alive.cancel()
+
+
+async def test_so_many_connections_and_the_next_when_one_has_left() -> None:
+    async with front(connections_max=2) as url:
+        first = await trio.open_tcp_stream(url.host, url.port)
+        await first.send_all(b"GET /hea")
+        async with channel(url) as second:
+            await second.connect()
+            await second.unary("/etcdserverpb.KV/Put", messages.PutRequest(key=b"k"), 5.0)
+            async with channel(url) as third:
+                with pytest.raises(RpcError):
+                    await third.unary("/etcdserverpb.KV/Put", messages.PutRequest(key=b"k"), 0.2)
+                await first.aclose()
+                await third.unary("/etcdserverpb.KV/Put", messages.PutRequest(key=b"k"), 5.0)
+
+
+async def test_who_does_not_read_is_not_read_either() -> None:
+    async with RealWorld.open(seed=1) as world, ActorSystem.open(world) as system:
+        store = system.spawn(memory_store(), "etcd")
+        await store.ask(Put(b"large", b"x" * 1_000_000))
+        service = EtcdService(world, store, system.own_channel)
+        ours, theirs = trio.testing.lockstep_stream_pair()
+        client = ClientConnection(64 << 20, "test")
+        request = messages.RangeRequest(key=b"large").SerializeToString()
+        asked = 0
+        async with trio.open_nursery() as nursery:
+
+            async def serve() -> None:
+                try:
+                    await Connection(service, theirs, "").serve(bytes(await theirs.receive_some()))
+                except* trio.BrokenResourceError:
+                    pass
+
+            async def ask() -> None:
+                nonlocal asked
+                while asked < 15:
+                    number = client.call("/etcdserverpb.KV/Range", {})
+                    client.send(number, request)
+                    await ours.send_all(client.take_output())
+                    asked += 1
+                    await trio.testing.wait_all_tasks_blocked()
+
+            nursery.start_soon(serve)
+            with trio.move_on_after(0.5):
+                await ask()
+            # The windows would take all 15 answers.
+            assert 4 <= asked < 8, asked
+            await ours.aclose()
+
+
+def test_a_connection_whose_peer_vanished_is_noticed_by_tcp() -> None:
+    with socket.socket() as connected:
+        prepare(connected)
+        assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNANSWERED_MS
 
 
 async def test_a_server_that_is_not_there_is_not_reached() -> None:

@@ -14,11 +14,12 @@ from understudy.raftstore.etcd.grpc import Code, RpcError
 from understudy.raftstore.etcd.schema import METHODS, messages
 from understudy.raftstore.etcd.service import EtcdService, ServiceOptions
 from understudy.raftstore.group import raft_group
-from understudy.raftstore.membership import StopMember
+from understudy.raftstore.membership import StartMember, StopMember
 from understudy.raftstore.memory import memory_store
 from understudy.raftstore.storage import Storage
 
 KV = "/etcdserverpb.KV/"
+PARTS = 40
 
 
 @define
@@ -215,6 +216,75 @@ def test_watches_that_cannot_be_are_refused_and_the_stream_goes_on() -> None:
     play(scenario)
 
 
+def test_a_stream_has_so_many_watches_and_no_more() -> None:
+    async def scenario(s: Served) -> None:
+        stream = await s.watch(key=b"a")
+        await s.create(stream, key=b"b", watch_id=9)
+        await s.create(stream, key=b"c")
+        assert [(await stream.receive()).canceled for _ in range(2)] == [False, False]
+        assert "too many watches" in (await stream.receive()).cancel_reason
+        await stream.send(messages.WatchRequest(cancel_request=messages.WatchCancelRequest(watch_id=9)))
+        assert (await stream.receive()).canceled
+        await s.create(stream, key=b"c")
+        assert not (await stream.receive()).canceled
+        stream.cancel()
+
+    play(scenario, options=ServiceOptions(watches_max=2))
+
+
+def test_a_watch_that_is_canceled_between_the_parts_of_an_answer_says_no_more() -> None:
+    async def scenario(s: Served) -> None:
+        operations = [
+            messages.RequestOp(request_put=messages.PutRequest(key=b"k%d" % number, value=b"x" * 300_000))
+            for number in range(PARTS)
+        ]
+        stream = await s.watch(key=b"k", range_end=b"l", watch_id=1, fragment=True)
+        assert (await stream.receive()).created
+        await s.call(f"{KV}Txn", messages.TxnRequest(success=operations))
+        # Nobody reads: some parts fill the pipe, and the rest waits behind it.
+        await s.world.sleep(1.0)
+        await stream.send(messages.WatchRequest(cancel_request=messages.WatchCancelRequest(watch_id=1)))
+        await s.world.sleep(1.0)
+        parts = 0
+        while not (response := await stream.receive()).canceled:
+            assert response.fragment
+            parts += 1
+        assert 0 < parts < PARTS
+        await s.create(stream, key=b"other", watch_id=2)
+        assert (await stream.receive()).watch_id == 2
+        stream.cancel()
+
+    whole = memory_store(max_request_bytes=64 << 20)
+    play(scenario, whole, ServiceOptions(max_request_bytes=1))
+
+
+def test_health_is_told_whenever_it_changes() -> None:
+    async def scenario(s: Served) -> None:
+        stream = s.channel.stream("/grpc.health.v1.Health/Watch")
+        await stream.send(messages.HealthCheckRequest())
+        assert (await stream.receive()).status in (1, 2)
+        await s.put(b"k")
+        other = s.channel.stream("/grpc.health.v1.Health/Watch")
+        await other.send(messages.HealthCheckRequest(service="other"))
+        assert (await other.receive()).status == 3
+        leading = s.channel.stream("/grpc.health.v1.Health/Watch")
+        await leading.send(messages.HealthCheckRequest())
+        assert (await leading.receive()).status == 1
+        for member in (1, 2):
+            await s.store.ask(StopMember(member))
+        assert (await leading.receive()).status == 2
+        await s.store.ask(StartMember(1))
+        assert (await leading.receive()).status == 1
+        error = await refusal(
+            s.call("/grpc.health.v1.Health/Check", messages.HealthCheckRequest(service="other"))
+        )
+        assert error.code is Code.NOT_FOUND
+        for each in (stream, other, leading):
+            each.cancel()
+
+    play(scenario, raft_group())
+
+
 def test_a_watch_of_what_is_compacted_says_from_where_it_can_begin() -> None:
     async def scenario(s: Served) -> None:
         for _ in range(4):
@@ -334,6 +404,10 @@ def test_without_a_leader_streams_that_ask_for_one_end() -> None:
         assert health.status == 2
         read = await s.call(f"{KV}Range", messages.RangeRequest(key=b"k", serializable=True))
         assert read.count == 1
+        # What members are compared by is told by each for itself.
+        hashed = await s.call("/etcdserverpb.Maintenance/HashKV", messages.HashKVRequest())
+        whole = await s.call("/etcdserverpb.Maintenance/Hash", messages.HashRequest())
+        assert hashed.header.revision == whole.header.revision == 2 and hashed.hash
 
     play(scenario, raft_group())
 
