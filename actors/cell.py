@@ -380,11 +380,10 @@ class Cell:
             await life.end()
             self.life = None
         if life.failure is not None:
+            # A search crashes on purpose, thousands of times; what fails there is explained otherwise.
+            traced = not self.system.world.simulated or log.isEnabledFor(logging.DEBUG)
             log.warning(
-                "actor %s crashed: %r",
-                self.path,
-                life.failure,
-                exc_info=life.failure if log.isEnabledFor(logging.DEBUG) else None,
+                "actor %s crashed: %r", self.path, life.failure, exc_info=life.failure if traced else None
             )
         return life.failure
 

@@ -10,6 +10,7 @@ from attrs import frozen
 from understudy.actors import (
     TEMPORARY,
     Actor,
+    ActorFailed,
     ActorSystem,
     Group,
     RealWorld,
@@ -174,3 +175,18 @@ def test_errors_of_messages_say_what_happened_in_words() -> None:
             await slow.ask(Sell(), 0.5)
 
     in_system(scenario)
+
+
+async def test_where_an_actor_crashed_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Actor[Shop]):
+        @handles(Sell)
+        def sell(self, message: Sell) -> int:
+            return {"price": 1}["prize"]
+
+    async with RealWorld.open() as world, ActorSystem.open(world) as system:
+        broken: Ref[Shop] = system.spawn(Broken, "broken", TEMPORARY)
+        with pytest.raises(ActorFailed, match=r"/broken crashed on this message: KeyError\('prize'\)"):
+            await broken.ask(Sell())
+        await system.stop(broken)
+    assert "actor /broken crashed" in caplog.text
+    assert 'return {"price": 1}["prize"]' in caplog.text, "the line that raised it"
