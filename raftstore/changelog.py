@@ -4,7 +4,6 @@ Kept in chunks, so that a fork shares all but the last one and forgetting the ol
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any, Final
 
 from attrs import define, field
@@ -53,7 +52,8 @@ class ChangeLog:
         assert self.base <= revision, (self.base, revision)
         first, offset = divmod(revision - self.base, CHUNK)
         for at in range(first, len(self._chunks)):
-            yield from islice(self._chunks[at], offset, None)
+            chunk = self._chunks[at]
+            yield from chunk[offset:] if offset else chunk
             offset = 0
 
     def forget_before(self, revision: int) -> None:

@@ -10,7 +10,7 @@ what is left of leases, it is asked for.
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from understudy.actors import Ref, World
 from understudy.mailbox import MailboxFull
@@ -211,7 +211,9 @@ class Clients:
         return known is not None and known.term == self.raft.term
 
     def _await_log(self, waiting: Waiting) -> None:
-        self._register(evolve(waiting, term=self.raft.term))
+        self._register(
+            Waiting(waiting.asker, waiting.number, waiting.request, waiting.forwarded_bytes, self.raft.term)
+        )
 
     def _refused(self, waiting: Waiting, error: ProposalRefused) -> None:
         refusal = Busy(error.reason) if error.passing else Unavailable(error.reason)

@@ -49,5 +49,7 @@ class Session:
     def settle(self, settled: int) -> None:
         if settled > self.settled:
             self.settled = settled
-            for number in [number for number in self.answers if number < settled]:
-                del self.answers[number]
+            answers = self.answers
+            # They come about in the order of their numbers: what is behind a later one goes when that goes.
+            while answers and (number := next(iter(answers))) < settled:
+                del answers[number]
