@@ -306,6 +306,8 @@ def memory(scale: Scale) -> list[Row]:
         if name == "fresh_bytes":
             row = held(row, "twice the data", share <= 2.0)
         rows.append(row)
+    grown = (ours["fresh_bytes"] - empty) / data
+    rows.append(Row(f"{what}: memory of a fresh process beyond an empty one's", grown, "times the data"))
     rows.append(Row("memory of an empty server", empty / 1e6, "MB"))
     return rows
 

@@ -17,12 +17,11 @@ from types import FrameType
 
 INTERVAL_S = 0.001
 PARTS = (
-    ("/h2/", "HTTP/2 (h2, hpack)"),
-    ("/hpack/", "HTTP/2 (h2, hpack)"),
-    ("/hyperframe/", "HTTP/2 (h2, hpack)"),
-    ("/raftstore/etcd/http2.py", "gRPC framing and windows"),
-    ("/raftstore/etcd/connection.py", "gRPC framing and windows"),
-    ("/raftstore/etcd/grpc.py", "gRPC framing and windows"),
+    ("/hpack/", "HTTP/2 and gRPC"),
+    ("/raftstore/etcd/frames.py", "HTTP/2 and gRPC"),
+    ("/raftstore/etcd/http2.py", "HTTP/2 and gRPC"),
+    ("/raftstore/etcd/connection.py", "HTTP/2 and gRPC"),
+    ("/raftstore/etcd/grpc.py", "HTTP/2 and gRPC"),
     ("/raftstore/etcd/server.py", "calls and sockets"),
     ("/raftstore/etcd/", "protobuf and mapping"),
     ("/raftstore/router.py", "router"),
