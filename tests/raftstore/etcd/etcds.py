@@ -93,7 +93,8 @@ def real_etcd(folder: Path) -> Iterator[str]:
     client, peer = free_ports(2)
     url, peer_url = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
     command = [program, "--data-dir", str(folder / "data"), "--heartbeat-interval", "20"]
-    command += ["--election-timeout", "100", "--initial-cluster", f"default={peer_url}"]
+    command += ["--election-timeout", "100", "--bcrypt-cost", "4"]
+    command += ["--initial-cluster", f"default={peer_url}"]
     command += ["--listen-client-urls", url, "--advertise-client-urls", url]
     command += ["--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url]
     with process(command, folder / "etcd.log", "ready to serve client requests", {}):

@@ -10,6 +10,7 @@ import trio
 from attrs import define, field
 
 from tests.raftstore.etcd.etcds import free_ports
+from tests.raftstore.proof.wires import Wires
 
 READY = b"ready to serve client requests"
 START_SECONDS = 30.0
@@ -63,8 +64,9 @@ class ServerProcess:
             pytest.fail(f"{' '.join(self.command)} does not start:\n{self.log.read_text()[-4000:]}")
 
     @property
-    def running(self) -> bool:
-        return self._process is not None
+    def pid(self) -> int:
+        """0 while it does not run."""
+        return self._process.pid if self._process is not None else 0
 
     async def kill(self) -> None:
         """SIGKILL, at whatever it is doing."""
@@ -105,19 +107,24 @@ def one_process(folder: Path, nursery: trio.Nursery) -> tuple[ServerProcess, str
     return ServerProcess([*command, *OFTEN], folder / "log", nursery), url
 
 
-def member_processes(folder: Path, nursery: trio.Nursery) -> list[tuple[ServerProcess, str]]:
-    """Three processes of one member each, with their client URLs."""
+async def member_processes(
+    folder: Path, nursery: trio.Nursery
+) -> tuple[list[ServerProcess], list[str], Wires]:
+    """Three processes of one member each, their client URLs, and the wires between them."""
     clients, peers = free_ports(3), free_ports(3)
     names = "abc"
-    cluster = ",".join(f"{name}=http://127.0.0.1:{peer}" for name, peer in zip(names, peers, strict=True))
-    members = []
-    for name, client, peer in zip(names, clients, peers, strict=True):
-        url, peer_url = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+    processes: list[ServerProcess] = []
+    wires = Wires(peers, lambda: [process.pid for process in processes], nursery)
+    await wires.open()
+    advertised = [f"http://127.0.0.1:{port}" for port in wires.outside]
+    cluster = ",".join(f"{name}={url}" for name, url in zip(names, advertised, strict=True))
+    urls = [f"http://127.0.0.1:{port}" for port in clients]
+    for name, url, peer, peer_url in zip(names, urls, peers, advertised, strict=True):
         command = [*UNDERSTUDY, "--name", name, "--data-dir", str(folder / name)]
-        command += ["--listen-client-urls", url, "--listen-peer-urls", peer_url]
+        command += ["--listen-client-urls", url, "--listen-peer-urls", f"http://127.0.0.1:{peer}"]
         command += ["--initial-advertise-peer-urls", peer_url, "--initial-cluster", cluster]
-        members.append((ServerProcess([*command, *OFTEN], folder / f"{name}.log", nursery), url))
-    return members
+        processes.append(ServerProcess([*command, *OFTEN], folder / f"{name}.log", nursery))
+    return processes, urls, wires
 
 
 UNDERSTUDY = [sys.executable, "-m", "understudy", "etcd"]

@@ -5,7 +5,7 @@ in which order; how many revisions come in one answer is each server's own.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.raftstore.proof.exchanges import (
     KV,
     LEASE,
     PAST_WATCHES,
+    PERMITTED,
     STEPS,
     CancelWatch,
     KeepAlive,
@@ -38,11 +39,34 @@ from understudy.raftstore.etcd.listening import parse_url
 from understudy.raftstore.etcd.schema import messages
 
 EXAMPLES = 60
+AUTH_EXAMPLES = 8
 STEPS_MAX = 25
 CALL_SECONDS = 5.0
 WATCH_SECONDS = 3.0
 ALL_KEYS = (b"a", b"aa", b"ab", b"b", b"b\xff", b"c")
 WATCH_PATH = "/etcdserverpb.Watch/Watch"
+AUTH = "/etcdserverpb.Auth"
+NAMES_ALL = ("root", "ada", "bob")
+ROLES_ALL = ("root", "reader", "writer")
+
+
+def _permission(role: str, kind: int, key: bytes, end: bytes) -> Any:
+    granted = messages.Permission(permType=kind, key=key, range_end=end)
+    return messages.AuthRoleGrantPermissionRequest(name=role, perm=granted)
+
+
+ENABLING = [
+    *(("UserAdd", messages.AuthUserAddRequest(name=name, password="pw")) for name in NAMES_ALL),
+    *(("RoleAdd", messages.AuthRoleAddRequest(name=role)) for role in ROLES_ALL),
+    ("RoleGrantPermission", _permission("reader", 0, b"a", b"b")),
+    ("RoleGrantPermission", _permission("writer", 2, b"aa", b"")),
+    ("RoleGrantPermission", _permission("writer", 1, b"b", b"\0")),
+    ("UserGrantRole", messages.AuthUserGrantRoleRequest(user="root", role="root")),
+    ("UserGrantRole", messages.AuthUserGrantRoleRequest(user="ada", role="reader")),
+    ("UserGrantRole", messages.AuthUserGrantRoleRequest(user="ada", role="writer")),
+    ("UserGrantRole", messages.AuthUserGrantRoleRequest(user="bob", role="reader")),
+    ("AuthEnable", messages.AuthEnableRequest()),
+]
 
 
 @define(eq=False)
@@ -130,10 +154,12 @@ class Server:
     channel: GrpcChannel
     revision: int = 1
     compacted: int = 0
+    tokens: dict[str, str] = field(factory=lambda: {"nobody": "x.1"})
 
-    async def call(self, path: str, request: Any) -> Any:
+    async def call(self, path: str, request: Any, token: str = "") -> Any:
         try:
-            answer = await self.channel.unary(path, request, CALL_SECONDS)
+            metadata = {"token": token} if token else {}
+            answer = await self.channel.unary(path, request, CALL_SECONDS, metadata)
         except RpcError as error:
             assert error.code.name not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"), (self.name, path, error)
             return masked(error)
@@ -162,20 +188,29 @@ class Server:
             case _:
                 return await self.call(*unary(step, revision))
 
+    async def log_in(self) -> None:
+        """Enable authentication, and get a token for everybody."""
+        for path, request in ENABLING:
+            await self.call(f"{AUTH}/{path}", request)
+        for name in NAMES_ALL:
+            request = messages.AuthenticateRequest(name=name, password="pw")
+            answer = await self.channel.unary(f"{AUTH}/Authenticate", request, CALL_SECONDS)
+            self.tokens[name] = answer.token
+
+    async def log_out(self) -> bool:
+        """Disable authentication; False when root cannot any more."""
+        answer = await self.call(f"{AUTH}/AuthDisable", messages.AuthDisableRequest(), self.tokens["root"])
+        return not isinstance(answer, tuple)
+
     async def clear(self) -> None:
         """Take back all that steps can do."""
         for lease in LEASES:
             await self.call(f"{LEASE}/LeaseRevoke", messages.LeaseRevokeRequest(ID=lease))
         await self.call(f"{KV}/DeleteRange", messages.DeleteRangeRequest(key=b"\0", range_end=b"\0"))
-        auth = "/etcdserverpb.Auth"
         for name in NAMES_ALL:
-            await self.call(f"{auth}/UserDelete", messages.AuthUserDeleteRequest(name=name))
+            await self.call(f"{AUTH}/UserDelete", messages.AuthUserDeleteRequest(name=name))
         for role in ROLES_ALL:
-            await self.call(f"{auth}/RoleDelete", messages.AuthRoleDeleteRequest(role=role))
-
-
-NAMES_ALL = ("root", "ada", "bob")
-ROLES_ALL = ("root", "reader", "writer")
+            await self.call(f"{AUTH}/RoleDelete", messages.AuthRoleDeleteRequest(role=role))
 
 
 async def both(servers: Sequence[Server], act: Any) -> list[Any]:
@@ -201,11 +236,7 @@ async def compare(urls: Sequence[tuple[str, str]], steps: Sequence[Step], past: 
             watches = Watches(server.channel.stream(WATCH_PATH))
             nursery.start_soon(watches.read)
             streams.append(watches)
-        await both(servers, lambda number: servers[number].clear())
-        revision = await agree(servers)
-        # From here on it is known what is compacted.
-        forget = messages.CompactionRequest(revision=revision)
-        await both(servers, lambda n: servers[n].call(f"{KV}/Compact", forget))
+        revision = await begin(servers)
         for step in steps:
             at = revision
             answers = await both(servers, lambda n, step=step, at=at: servers[n].step(step, streams[n], at))
@@ -232,6 +263,39 @@ async def compare(urls: Sequence[tuple[str, str]], steps: Sequence[Step], past: 
         nursery.cancel_scope.cancel()
 
 
+async def compare_permitted(urls: Sequence[tuple[str, str]], steps: Sequence[tuple[str, Step]]) -> bool:
+    """The same with users and roles; returns whether authentication could be disabled again."""
+    async with trio.open_nursery() as nursery:
+        servers = [Server(name, GrpcChannel([parse_url(url, "the test's URL")])) for name, url in urls]
+        for server in servers:
+            nursery.start_soon(server.channel.run)
+        revision = await begin(servers)
+        await both(servers, lambda n: servers[n].log_in())
+        for user, step in steps:
+            at = revision
+            answers = await both(
+                servers,
+                lambda n, step=step, user=user, at=at: servers[n].call(
+                    *unary(step, at), servers[n].tokens.get(user, "")
+                ),
+            )
+            assert answers[0] == answers[1], difference((user, step), revision, answers)
+            revision = max(server.revision for server in servers)
+        cleared = await both(servers, lambda n: servers[n].log_out())
+        nursery.cancel_scope.cancel()
+    return all(cleared)
+
+
+async def begin(servers: Sequence[Server]) -> int:
+    """Make both empty; returns the revision, up to which everything is compacted."""
+    await both(servers, lambda n: servers[n].clear())
+    revision = await agree(servers)
+    # What is compacted is known from here on. (A store that never was takes a compaction at 0, in etcd.)
+    forget = messages.CompactionRequest(revision=revision)
+    await both(servers, lambda n: servers[n].call(f"{KV}/Compact", forget))
+    return revision
+
+
 async def agree(servers: Sequence[Server]) -> int:
     """The revision, which is the same at both."""
     request = messages.RangeRequest(key=b"\0", range_end=b"\0")
@@ -243,6 +307,10 @@ async def agree(servers: Sequence[Server]) -> int:
 
 def difference(step: Step, revision: int, answers: Sequence[Any]) -> str:
     return f"at revision {revision}, {step}:\n  a real etcd: {answers[0]}\n  Understudy: {answers[1]}"
+
+
+def _ours(folder: Path) -> AbstractContextManager[str]:
+    return understudy_etcd(folder, "--bcrypt-cost", "4", "--log-level", "warn")
 
 
 @define
@@ -257,7 +325,7 @@ class Pair:
     def urls(self) -> list[tuple[str, str]]:
         if not self._urls:
             self.count += 1
-            for name, start in (("theirs", real_etcd), ("ours", understudy_etcd)):
+            for name, start in (("theirs", real_etcd), ("ours", _ours)):
                 folder = self.folder / f"{name}-{self.count}"
                 folder.mkdir()
                 self._urls.append((name, self._running.enter_context(start(folder))))
@@ -266,6 +334,14 @@ class Pair:
     def stop(self) -> None:
         self._urls = []
         self._running.close()
+
+    def compare_permitted(self, steps: Sequence[tuple[str, Step]]) -> None:
+        reusable = False
+        try:
+            reusable = trio.run(compare_permitted, self.urls(), steps)
+        finally:
+            if not reusable:
+                self.stop()
 
     def compare(self, steps: Sequence[Step], past: Sequence[OpenWatch]) -> None:
         try:
@@ -295,3 +371,14 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 )
 def test_the_same_steps_are_answered_alike(pair: Pair, steps: list[Step], past: list[OpenWatch]) -> None:
     pair.compare(steps, past)
+
+
+@settings(
+    max_examples=AUTH_EXAMPLES * CAMPAIGN,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+@given(steps=st.lists(PERMITTED, min_size=5, max_size=STEPS_MAX))
+def test_what_users_may_do_is_answered_alike(pair: Pair, steps: list[tuple[str, Step]]) -> None:
+    pair.compare_permitted(steps)

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from tests.raftstore.etcd.etcds import at
 from tests.raftstore.proof.budget import seeds
 from tests.raftstore.proof.processes import ServerProcess, member_processes, one_process
+from tests.raftstore.proof.wires import Wires
 from tests.raftstore.proof.workload import ALL, KEYS, Verified, Workload, leading
 from understudy.actors import ActorSystem, RealWorld
 from understudy.actors.real_disk import RealDisk
@@ -108,28 +109,49 @@ def test_a_process_with_all_members_is_killed_again_and_again(seed: int, tmp_pat
     assert verified is not None and verified.operations > 20 * KILLS and verified.events > 20, verified
 
 
-FAULTS = ("kill", "kill the leader", "kill two", "kill all", "pause", "pause the leader")
+FAULTS = (
+    "kill",
+    "kill the leader",
+    "kill two",
+    "kill all",
+    "pause",
+    "pause the leader",
+    "isolate",
+    "isolate the leader",
+)
 LED_SECONDS = 10.0
 
 
-async def led_by(workload: Workload) -> int:
-    """Which of the members leads, as soon as one does; 0 if none does in time."""
-    with trio.move_on_after(LED_SECONDS):
-        while (place := await leading(workload.stores)) is None:
+async def led(workload: Workload, but: int | None = None) -> int:
+    """Which of the members leads, as soon as one does, other than `but`."""
+    with trio.fail_after(LED_SECONDS):
+        while True:
+            stores = [store for place, store in enumerate(workload.stores) if place != but]
+            place = await leading(stores)
+            if place is not None:
+                return workload.stores.index(stores[place])
             await workload.world.sleep(0.05)
-        return place
-    return 0
 
 
-async def inflict(fault: str, processes: list[ServerProcess], workload: Workload, random: Random) -> int:
+async def inflict(
+    fault: str, processes: list[ServerProcess], wires: Wires, workload: Workload, random: Random
+) -> int:
     """One fault, from its beginning until it is mended; returns how many processes were killed."""
-    one = await led_by(workload) if "leader" in fault else random.randrange(len(processes))
+    one = await led(workload) if "leader" in fault else random.randrange(len(processes))
     if "pause" in fault:
         processes[one].pause()
         # The others go on, under another leader if need be.
         await workload.until_answered(20, AGAIN_SECONDS)
         await workload.world.sleep(random.choice([0.0, 1.0]))
         processes[one].resume()
+        return 0
+    if "isolate" in fault:
+        wires.isolate(one)
+        # Nobody told it, or the others: they find out.
+        await led(workload, but=one)
+        await workload.until_answered(40, AGAIN_SECONDS)
+        await workload.world.sleep(random.choice([0.0, 1.0]))
+        wires.mend()
         return 0
     count = {"kill two": 2, "kill all": 3}.get(fault, 1)
     chosen = [processes[(one + place) % len(processes)] for place in range(count)]
@@ -143,7 +165,7 @@ async def inflict(fault: str, processes: list[ServerProcess], workload: Workload
 
 
 @pytest.mark.parametrize("seed", seeds(1))
-def test_members_in_processes_of_their_own_are_killed_and_paused(seed: int, tmp_path: Path) -> None:
+def test_members_in_processes_of_their_own_are_killed_paused_and_cut_off(seed: int, tmp_path: Path) -> None:
     random = Random(f"members {seed}")
     faults = [*random.sample(FAULTS, len(FAULTS)), "kill"]
     kills = 0
@@ -151,23 +173,23 @@ def test_members_in_processes_of_their_own_are_killed_and_paused(seed: int, tmp_
     async def main() -> Verified | None:
         nonlocal kills
         async with trio.open_nursery() as nursery:
-            members = member_processes(tmp_path, nursery)
-            processes = [process for process, _ in members]
+            processes, urls, wires = await member_processes(tmp_path, nursery)
             try:
                 for process in processes:
                     await process.start()
                 for process in processes:
                     await process.until_ready()
-                async with working([url for _, url in members], seed) as workload:
+                async with working(urls, seed) as workload:
                     for fault in faults:
                         await workload.until_answered(random.randrange(1, 60), AGAIN_SECONDS)
-                        kills += await inflict(fault, processes, workload, random)
+                        kills += await inflict(fault, processes, wires, workload, random)
                     for process in processes:
                         await process.until_ready()
                     await workload.until_answered(20, AGAIN_SECONDS)
             finally:
                 for process in processes:
                     await process.stop()
+                nursery.cancel_scope.cancel()
         return workload.verified
 
     verified = trio.run(main)

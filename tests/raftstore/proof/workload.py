@@ -4,6 +4,7 @@ The store may be anything with a `Ref[Storage]`: nodes of a simulated group, or 
 of the etcd API.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any
@@ -72,6 +73,7 @@ class Workload:
     over: bool = field(default=False, init=False)
     verified: "Verified | None" = field(default=None, init=False)
     _values: int = field(default=0, init=False)
+    _refused: deque[str] = field(factory=lambda: deque(maxlen=4), init=False)
     _answered: WorldEvent = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -125,10 +127,12 @@ class Workload:
         try:
             reply = await store.ask(self._wire(request), self.ask_seconds)
         except Unavailable as refusal:
+            self._refused.append(f"{self.stores.index(store)}: {refusal}")
             if refusal.maybe_applied:
                 self._unknown(client, called, request)
             return False
-        except (AskTimeout, ActorStopped, ActorFailed):
+        except (AskTimeout, ActorStopped, ActorFailed) as refusal:
+            self._refused.append(f"{self.stores.index(store)}: {refusal}")
             self._unknown(client, called, request)
             return False
         result = _result(request, reply)
@@ -143,11 +147,16 @@ class Workload:
 
     async def until_answered(self, more: int, within_seconds: float) -> None:
         """Wait until so many more operations are answered. Raises AssertionError: they are not, in time."""
+        before = len(self.history)
         with self.world.limit(within_seconds):
-            for _ in range(more):
+            while len(self.history) < before + more:
                 await self._answered.wait()
             return
-        raise AssertionError(f"no {more} operations were answered within {within_seconds:g} s")
+        answered = len(self.history) - before
+        raise AssertionError(
+            f"within {within_seconds:g} s {answered} operations were answered, not {more}; "
+            f"the last refusals: {list(self._refused)}; the last operations: {self.history[-3:]}"
+        )
 
     def _unknown(self, client: int, called: float, request: Any) -> None:
         if not isinstance(request, Read | ReadAll):
