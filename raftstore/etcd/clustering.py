@@ -89,6 +89,8 @@ class Clustering:
         if not request.targetID:
             raise RpcError(*BAD_TRANSFEREE)
         reply = await self.service.ask(MoveLeader(request.targetID), call)
+        # Headers are to tell the new term from here on.
+        await self.service.look()
         return messages.MoveLeaderResponse(header=self.service.header(reply.revision))
 
 

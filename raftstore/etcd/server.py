@@ -55,6 +55,8 @@ MESSAGE_OVERHEAD_BYTES: Final = 512 * 1024
 NO_MAJORITY: Final = "which is no majority"
 """What a group says of itself when too few members run."""
 LOOK_SECONDS: Final = 0.02
+SAY_SECONDS: Final = 1.0
+SAY_AGAIN_SECONDS: Final = 10.0
 GOODBYE_SECONDS: Final = 1.0
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
@@ -63,13 +65,21 @@ class EtcdServing:
     """Protocol of the front; it takes no messages of its own."""
 
 
-async def until_led(world: World, store: Ref[Storage]) -> None:
+async def until_led(world: World, store: Ref[Storage], where: str, waiting_for: str = "") -> None:
     """Return once a store has a leader, or is no more: its supervisor has the reason.
+
+    Args:
+        where: what the store is called in errors.
+        waiting_for: whom it takes besides this process, as the log says now and then.
 
     Raises:
         EtcdStartError: members cannot run, and the rest is no majority.
     """
+    say_s = world.monotonic() + SAY_SECONDS
     while True:
+        if waiting_for and world.monotonic() >= say_s:
+            say_s += SAY_AGAIN_SECONDS
+            log.warning("no leader yet: waiting for %s", waiting_for)
         try:
             if (await store.ask(Status())).leader:
                 return
@@ -77,7 +87,7 @@ async def until_led(world: World, store: Ref[Storage]) -> None:
             return
         except Unavailable as refusal:
             if NO_MAJORITY in refusal.reason:
-                raise EtcdStartError(f"the store cannot start: {refusal.reason}") from None
+                raise EtcdStartError(f"{where}: the store cannot start: {refusal.reason}") from None
             log.info("no leader yet: %s", refusal)
         except Refusal as refusal:
             log.info("no leader yet: %s", refusal)

@@ -22,7 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _flag(name: str, **attributes: Any) -> Callable[[F], F]:
-    return click.option(f"--{name}", show_default=True, **attributes)
+    attributes.setdefault("show_default", attributes.get("default") != "")
+    return click.option(f"--{name}", **attributes)
 
 
 def _switch(name: str, help_text: str) -> Callable[[F], F]:
@@ -65,7 +66,10 @@ def _switch(name: str, help_text: str) -> Callable[[F], F]:
 @_flag("log-level", default="info", help="debug, info, warn or error.")
 @click.option("--logger", default="zap", hidden=True)
 def etcd(log_level: str, logger: str, **flags: Any) -> int:
-    """Serve the etcd v3 API until Ctrl-C, from one process with several members.
+    """Serve the etcd v3 API until Ctrl-C.
+
+    Without more this is a whole cluster: one process with three members, each with its log in a folder of its
+    own. With --initial-cluster it is one member of several processes, as etcd is.
 
     Every flag can be given as a variable of the environment too, as etcd reads it: ETCD_DATA_DIR for
     --data-dir. A flag overrides its variable.
@@ -172,6 +176,8 @@ async def _serve(config: Any, folder: Path) -> None:
             client_cert_auth=config.client_cert_auth,
         )
     bound = [await bind(url, tls, "--listen-client-urls") for url in config.client_urls()]
+    if config.alone:
+        _check_members(config, folder)
     token = config.initial_cluster_token
     logs = DiskLogs(folder="", disk=RealDisk(folder), token=token)
     keepalive_seconds, keepalive_timeout_seconds = config.keepalive_seconds()
@@ -188,23 +194,45 @@ async def _serve(config: Any, folder: Path) -> None:
         system = await stack.enter_async_context(ActorSystem.open(world))
         if config.alone:
             store = system.spawn(raft_group(config.group_options(), disk_logs=logs), "etcd")
-            await until_led(world, store)
+            await until_led(world, store, f"--data-dir {folder}")
             await publish(store, config)
             what = f"{config.members} members"
         else:
             nursery = await stack.enter_async_context(trio.open_nursery())
             stack.callback(nursery.cancel_scope.cancel)
             store = await start_node(config, stack, nursery, system, logs, _own_number(folder))
-            await until_led(world, store)
+            others = ", ".join(f"{each.name} ({each.peer_urls[0]})" for each in config.founders())
+            await until_led(world, store, f"--data-dir {folder}", f"a majority of {others}")
             what = config.name
         system.spawn(lambda: EtcdFront(store, bound, options, config.compactor()), "front")
         for each in bound:
             click.echo(f"ready to serve client requests on {each.url} ({what} in {folder})")
+        ca = " --cacert=CA.pem" if config.cert_file else ""
+        click.echo(f"try: ETCDCTL_API=3 etcdctl --endpoints={bound[0].url}{ca} member list -w table")
         garbage.settle()
         await trio.sleep_forever()
 
 
+def _numbers(folder: Path) -> list[int]:
+    """The members whose logs are in a folder already, ascending."""
+    found = [name.removeprefix("member-") for name in os.listdir(folder) if name.startswith("member-")]
+    return sorted(int(number) for number in found if number.isdecimal())
+
+
 def _own_number(folder: Path) -> int:
     """The member whose log is in a folder already; 0 for none."""
-    found = [name.removeprefix("member-") for name in os.listdir(folder) if name.startswith("member-")]
-    return int(found[0]) if len(found) == 1 and found[0].isdecimal() else 0
+    found = _numbers(folder)
+    return found[0] if len(found) == 1 else 0
+
+
+def _check_members(config: Any, folder: Path) -> None:
+    """More or fewer members than there were would be another group. Raises EtcdStartError."""
+    from understudy.raftstore.etcd.listening import EtcdStartError
+
+    found = _numbers(folder)
+    if found and found != list(range(1, config.members + 1)):
+        names = ", ".join(map(str, found))
+        hint = f"say --members {len(found)}, or name another folder"
+        if found != list(range(1, len(found) + 1)):
+            hint = "give --initial-cluster as before, or name another folder"
+        raise EtcdStartError(f"--members is {config.members}, and {folder} has member {names}", hint)

@@ -115,6 +115,20 @@ def test_every_answer_says_who_answered_at_which_revision() -> None:
     play(scenario, raft_group(), ServiceOptions(cluster_id=77))
 
 
+def test_answers_tell_the_new_term_as_soon_as_the_leader_has_moved() -> None:
+    async def scenario(s: Served) -> None:
+        await s.put(b"k")
+        status = await s.call("/etcdserverpb.Maintenance/Status", messages.StatusRequest())
+        target = next(member for member in (1, 2, 3) if member != status.leader)
+        move = messages.MoveLeaderRequest(targetID=target)
+        moved = await s.call("/etcdserverpb.Maintenance/MoveLeader", move)
+        read = await s.call(f"{KV}Range", messages.RangeRequest(key=b"k"))
+        for header in (moved.header, read.header):
+            assert header.raft_term == status.raftTerm + 1 and header.member_id == target
+
+    play(scenario, raft_group())
+
+
 def test_a_transaction_within_another_says_no_revision() -> None:
     async def scenario(s: Served) -> None:
         inner = messages.TxnRequest(success=[messages.RequestOp(request_put=messages.PutRequest(key=b"a"))])
