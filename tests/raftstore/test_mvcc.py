@@ -322,6 +322,37 @@ def test_slices_of_a_view_make_the_same_state_whatever_is_written_meanwhile(
         assert again.read(Hash(), 0.0).reply == other.read(Hash(), 0.0).reply
 
 
+def test_a_lease_knows_its_keys_after_a_snapshot_and_forgets_none_in_a_view() -> None:
+    machine = StateMachine()
+    machine.run(LeaseGrant(60, 7))
+    machine.run(Put(b"a", b"", 7))
+    machine.run(Txn((), (Put(b"y", b"", 7), Put(b"b", b""))))
+    view, restorer = machine.snapshot(), Restorer()
+    machine.run(Put(b"a", b"", 0))
+    machine.run(Put(b"c", b"", 7))
+    for part in view.slices():
+        restorer.add(decode(encode(part)))
+    for snapshot in (view, restorer.finish()):
+        twin = StateMachine()
+        twin.restore(snapshot)
+        assert twin.store.leases.keys(7) == (b"a", b"y")
+        twin.run(LeaseRevoke(7))
+        assert [pair.key for pair in twin.store.range(Range(b"\0", ALL_KEYS_END)).kvs] == [b"b"]
+    assert machine.store.leases.keys(7) == (b"c", b"y")
+
+
+def test_a_deletion_at_the_first_revision_is_told_by_a_snapshot() -> None:
+    machine, restorer = StateMachine(), Restorer()
+    machine.run(Put(b"k", b""))
+    machine.run(DeleteRange(b"k"))
+    machine.run(Compact(3))
+    for part in machine.snapshot().slices():
+        restorer.add(decode(encode(part)))
+    store = MvccStore.restore(restorer.finish().store)
+    assert list(store.changes_since(3)) == list(machine.store.changes_since(3))
+    assert not list(store.keys.histories())
+
+
 NOTHING = (SnapshotFirst(packed_pairs([])), SnapshotOrder(()))
 """Made so that nobody waits for long; there is nothing in it."""
 
@@ -395,7 +426,7 @@ def test_a_hash_in_slices_is_that_of_the_moment_at_which_it_was_asked_for() -> N
         expected = machine.read(request, 0.0)
         work = machine.reading(request, 0.0)
         next(work)
-        machine.run(Put(b"1", b"%d" % machine.store.revision))
+        machine.run(Put(b"999", b"%d" % machine.store.revision))  # The last key.
         machine.run(Compact(machine.store.revision))
         next(work)
         assert finished(work) == expected
