@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 import trio
 from attrs import define, field
-from outcome import Error, Outcome, Value
+from outcome import Outcome, Value
 
 from . import _trio
 
@@ -227,14 +227,6 @@ class Dispatcher(ABC):
     @abstractmethod
     def note(self, kind: str, what: str) -> None:
         """Put something into the trace of this run."""
-
-    def wake_value(self, waiter: Waiter, value: Any) -> None:
-        """Resume the waiter's task with a value."""
-        self.wake(waiter, Value(value))
-
-    def wake_error(self, waiter: Waiter, error: BaseException) -> None:
-        """Raise an error in the waiter's task."""
-        self.wake(waiter, Error(error))
 
 
 class RealDispatcher(Dispatcher):

@@ -103,10 +103,6 @@ class Mailbox:
         """User messages waiting."""
         return len(self.user) + (len(self._urgent) if self._urgent else 0)
 
-    def has_room(self) -> bool:
-        """Whether a user message with a key of its own would be taken in, displacing nothing."""
-        return self.depth < self.capacity
-
     def put(self, entry: Envelope | Told) -> Envelope | None:
         """Take a user message in; returns the one that was displaced for it, if any. Closed, it takes none.
 

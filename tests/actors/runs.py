@@ -15,6 +15,13 @@ HANG_SECONDS = 120
 """What hangs in the real world fails after so long: no test comes near it on a machine ten times slower."""
 
 
+async def until(world: World, condition: Callable[[], bool]) -> None:
+    """Return once a condition holds, looking again and again."""
+    with world.deadline(HANG_SECONDS):
+        while not condition():
+            await world.sleep(0.002)
+
+
 def in_real_world(main: Main) -> Any:
     async def run() -> Any:
         async with RealWorld.open() as world:

@@ -22,7 +22,7 @@ from understudy.actors import (
 )
 from understudy.mailbox import Message, message
 
-from .runs import Run, both
+from .runs import Run, both, until
 
 
 class Crashing:
@@ -89,12 +89,13 @@ def test_a_crash_concerns_whom_the_strategy_says(run: Run, strategy: Strategy) -
         log: list[str] = []
         async with ActorSystem.open(world) as system:
             refs = spawn(system, "abc", strategy, log)
-            await world.sleep(0.02)
+            await until(world, lambda: len(log) == 3)
             assert sorted(log) == ["a+", "b+", "c+"]
             log.clear()
             refs["b"].tell(Crash())
-            await world.sleep(0.1)
             concerned = RESTARTED[strategy]
+            await until(world, lambda: len(log) >= 2 * len(concerned))
+            await world.sleep(0.1)  # nothing more happens
             assert sorted(log[: len(concerned)]) == [f"{name}-" for name in concerned], "all end first"
             assert log[len(concerned) :] == [f"{name}+" for name in concerned], "then start in order"
             assert all(status.state == "running" for status in system.statistics())

@@ -25,9 +25,10 @@ from understudy.actors import (
     handles,
     registered_pool,
 )
+from understudy.actors.observe import resume, suspend
 from understudy.mailbox import Message, Request, message
 
-from .runs import Run, both
+from .runs import Run, both, until
 
 
 class Selling:
@@ -230,17 +231,19 @@ def test_an_actor_is_told_and_a_slow_one_only_the_newest(run: Run) -> None:
 
     async def body(world: World, system: ActorSystem) -> int:
         system.spawn(Till, "a")
-        await world.sleep(0.01)
+        await until(world, lambda: len(system.registry.find_all(TILLS)) == 1)
         looker: Ref[Looking] = system.spawn(lambda: Looker(heard), "looker", FAST)
-        await world.sleep(0.01)
+        await until(world, lambda: bool(heard))
         assert heard == [("/a",)], "what is so is told at once"
-        looker.tell(Busy(0.1))
-        await world.sleep(0.01)
+        await suspend(looker)
         for number in range(50):
             await system.stop(system.spawn(Till, "b"))
             await world.sleep(0.0005)
             system.spawn(Till, f"c{number}")
-        await world.sleep(0.2)
+        await until(world, lambda: len(system.registry.find_all(TILLS)) == 51)
+        await resume(looker)
+        await until(world, lambda: len(heard) > 1)
+        await world.sleep(0.02)
         assert len(heard) == 2, "one notice waited"
         looker.tell(Ignore())
         await world.sleep(0.01)

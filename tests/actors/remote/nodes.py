@@ -11,6 +11,7 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from tests.actors.runs import HANG_SECONDS
+from tests.actors.runs import until as until
 from understudy.actors import (
     Actor,
     ActorSystem,
@@ -220,13 +221,6 @@ class Pair:
         link = await transport.connect(self.b.node.address)
         self.strangers.append(link)
         return link
-
-
-async def until(world: World, condition: Callable[[], bool]) -> None:
-    """Return once a condition holds, looking again and again; for at most a minute."""
-    with world.deadline(60.0):
-        while not condition():
-            await world.sleep(0.002)
 
 
 QUICK = Limits(silence_seconds_max=1.0, handshake_seconds_max=1.0, backoff_max_seconds=0.2)
