@@ -53,6 +53,22 @@ def required(program: str, package: str) -> str:
     return found
 
 
+def certificates(folder: Path, names: tuple[str, ...]) -> None:
+    """An authority, and a certificate by it for each name, as PEM files."""
+    openssl = required("openssl", "openssl")
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    run("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority")
+    for name in names:
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+        run("req", *new[:-2], "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        sign = ["-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
+        run("x509", "-req", *sign, "-out", f"{name}.pem", "-days", "2", "-extfile", "names")
+
+
 def free_ports(count: int) -> list[int]:
     """Ports of 127.0.0.1 that nobody has now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]

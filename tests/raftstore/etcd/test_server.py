@@ -3,7 +3,6 @@
 import json
 import socket
 import ssl
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.raftstore.etcd.etcds import required
+from tests.raftstore.etcd.etcds import certificates, required
 from tests.raftstore.etcd.test_etcdctl import etcdctl, understudy_etcd
 from understudy.actors import Actor, ActorSystem, RealWorld
 from understudy.raftstore.etcd.client import GrpcChannel
@@ -242,25 +241,9 @@ def test_files_that_are_no_certificate_are_refused(tmp_path: Path) -> None:
         server_tls(str(tmp_path / "none.pem"), str(tmp_path / "none.pem"))
 
 
-def certificates(folder: Path) -> None:
-    """An authority, a server's and a client's certificate, as PEM files."""
-    openssl = required("openssl", "openssl")
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    run("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority")
-    for name in ("server", "root"):
-        (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-        run("req", *new[:-2], "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        sign = ["-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
-        run("x509", "-req", *sign, "-out", f"{name}.pem", "-days", "2", "-extfile", "names")
-
-
 def test_etcdctl_over_tls_is_who_its_certificate_says(tmp_path: Path) -> None:
     required("etcdctl", "etcd-client")
-    certificates(tmp_path)
+    certificates(tmp_path, ("server", "root"))
     path = {
         name: str(tmp_path / name) for name in ("ca.pem", "server.pem", "server.key", "root.pem", "root.key")
     }
