@@ -115,6 +115,26 @@ def test_every_answer_says_who_answered_at_which_revision() -> None:
     play(scenario, raft_group(), ServiceOptions(cluster_id=77))
 
 
+def test_a_snapshot_whose_member_stops_is_no_whole_one() -> None:
+    async def scenario(s: Served) -> None:
+        for number in range(80):
+            await s.put(b"%d" % number, b"x" * 100_000)
+        stream = s.channel.stream("/etcdserverpb.Maintenance/Snapshot")
+        await stream.send(messages.SnapshotRequest())
+        first = await stream.receive()
+        assert first.remaining_bytes > 8_000_000
+        status = await s.call("/etcdserverpb.Maintenance/Status", messages.StatusRequest())
+        await s.store.ask(StopMember(status.leader))
+
+        async def rest() -> None:
+            while await stream.receive() is not None:
+                pass
+
+        assert (await refusal(rest())).code is Code.UNAVAILABLE
+
+    play(scenario, raft_group())
+
+
 def test_answers_tell_the_new_term_as_soon_as_the_leader_has_moved() -> None:
     async def scenario(s: Served) -> None:
         await s.put(b"k")
