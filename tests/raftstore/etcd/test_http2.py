@@ -8,7 +8,7 @@ import h2.events
 import h2.settings
 import hpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from understudy.raftstore.etcd.client_connection import CallEnded, ClientConnection
@@ -173,6 +173,7 @@ NAMES = st.sampled_from([b"token", b"grpc-timeout", b":path", b"te"])
 HEADER_LISTS = st.lists(st.tuples(NAMES, st.sampled_from([b"", b"a", b"b" * 40])), max_size=4)
 
 
+@example([([(b"token", value)], None) for value in (b"a", b"a", b"b", b"b", b"a")])
 @given(st.lists(st.tuples(HEADER_LISTS, st.sampled_from([None, 0, 60, 4096])), max_size=20))
 def test_blocks_that_come_again_mean_what_the_table_makes_of_them(
     lists: list[tuple[Sequence[tuple[bytes, bytes]], int | None]],
