@@ -245,3 +245,36 @@ def test_an_actor_that_tells_meets_the_bound_however_its_messages_get_in(capacit
         assert len(done) == 4 * capacity
 
     in_simulation(main)
+
+
+def test_what_is_told_to_an_actor_that_drains_is_counted_however_it_gets_in() -> None:
+    class Teller(Actor[Slow]):
+        def __init__(self, to: Ref[Slow]) -> None:
+            self.to = to
+
+        @handles(Question)
+        def question(self, question: Question) -> int:
+            for number in range(question.number):
+                self.to.tell(Work(number))
+            return question.number
+
+    async def main(world: World) -> None:
+        done: list[int] = []
+        async with ActorSystem.open(world) as system, world.nursery() as nursery:
+            worker: Ref[Slow] = system.spawn(lambda: Worker(done, 1.0), "worker")
+            teller: Ref[Slow] = system.spawn(lambda: Teller(worker), "teller")
+            await teller.ask(Question(5))
+            await world.sleep(10.0)
+            await teller.ask(Question(2))
+
+            async def stop() -> None:
+                await system.stop(worker, 60.0, drain=True)
+
+            nursery.start_soon(stop)
+            await world.sleep(0.5)
+            await teller.ask(Question(2))
+            await world.sleep(10.0)
+            assert system.dead_letters_by_reason == {"the actor is stopping": 2}
+        assert len(done) == 7
+
+    in_simulation(main)
