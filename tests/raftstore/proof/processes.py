@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import pytest
 import trio
 from attrs import define, field
 
-from tests.raftstore.etcd.etcds import free_ports
 from tests.raftstore.proof.wires import Wires
 
 READY = b"ready to serve client requests"
@@ -56,6 +56,8 @@ class ServerProcess:
                             ready.set()
         ended.set()
         ready.set()
+        # Who kills it, or stops it, has taken it away before.
+        assert self._process is not process, f"it has ended by itself:\n{self.log.read_text()[-4000:]}"
 
     async def until_ready(self) -> None:
         with trio.move_on_after(START_SECONDS):
@@ -111,7 +113,8 @@ async def member_processes(
     folder: Path, nursery: trio.Nursery
 ) -> tuple[list[ServerProcess], list[str], Wires]:
     """Three processes of one member each, their client URLs, and the wires between them."""
-    clients, peers = free_ports(3), free_ports(3)
+    ports = free_ports(6)
+    clients, peers = ports[:3], ports[3:]
     names = "abc"
     processes: list[ServerProcess] = []
     wires = Wires(peers, lambda: [process.pid for process in processes], nursery)
@@ -127,6 +130,28 @@ async def member_processes(
     return processes, urls, wires
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody has now, and that no client is given by chance.
+
+    Among the ports that clients come from, one that connects again and again while the server is down would
+    sooner or later be connected to itself, and have the server's port.
+    """
+    first, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    found: list[int] = []
+    port = PORT_MIN + 17 * os.getpid() % (first - PORT_MIN)
+    while len(found) < count:
+        port = port + 1 if port + 1 < first else PORT_MIN
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+    return found
+
+
+PORT_MIN = 20_000
 UNDERSTUDY = [sys.executable, "-m", "understudy", "etcd"]
 OFTEN = ["--snapshot-count", "200", "--log-level", "warn"]
 """Snapshots come often, so that kills fall into them, too."""
