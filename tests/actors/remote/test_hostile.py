@@ -8,6 +8,8 @@ import pytest
 from attrs import evolve
 
 from tests.actors.remote.nodes import Add, Pair, Worker, Working, over_tcp, simulated, until
+from understudy.actors import ActorSystem
+from understudy.actors.remote import ConnectFailed, Remote
 from understudy.actors.remote.framing import PREAMBLE
 from understudy.actors.remote.link import LinkLost
 from understudy.actors.remote.protocol import VERSIONS, Hello, Identity, Kind, pack
@@ -128,3 +130,27 @@ def test_frames_are_refused_by_their_length_before_they_come() -> None:
             link.close()
 
     simulated(story)
+
+
+def test_a_node_has_so_many_peers_and_as_many_strangers_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(nodes: Pair) -> None:
+        nodes.b.system.spawn(Worker, "worker")
+        nodes.b.node.limits = evolve(nodes.b.node.limits, peers_max=1)
+        assert nodes.network is not None
+        async with (
+            ActorSystem.open(nodes.world) as system,
+            Remote.listen(system, "sim:c", name="gamma", transport=nodes.network.at("c")) as gamma,
+        ):
+            with pytest.raises(ConnectFailed, match="there are 1 peers"):
+                await gamma.connect(nodes.b.node.address)
+        await only_alpha(nodes)
+        await nodes.stranger()
+        await until(nodes.world, lambda: len(nodes.b.node._connections) == 2)
+        one_more = await nodes.stranger()
+        with suppress(LinkLost):
+            assert await one_more.receive() == b"", "closed before it says anything"
+        await only_alpha(nodes)
+
+    with caplog.at_level(logging.WARNING, "understudy.remote"):
+        simulated(story)
+    assert any("over 2 connections: another one is closed" in line for line in lines(caplog))
