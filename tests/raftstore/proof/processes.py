@@ -131,11 +131,7 @@ async def member_processes(
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody has now, and that no client is given by chance.
-
-    Among the ports that clients come from, one that connects again and again while the server is down would
-    sooner or later be connected to itself, and have the server's port.
-    """
+    """Ports of 127.0.0.1 that nobody has now, and that nobody is given by chance while a server is down."""
     first, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     found: list[int] = []
     port = PORT_MIN + 17 * os.getpid() % (first - PORT_MIN)
