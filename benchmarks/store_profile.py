@@ -18,7 +18,6 @@ from types import FrameType
 INTERVAL_S = 0.001
 PARTS = (
     ("/hpack/", "HTTP/2 and gRPC"),
-    ("/raftstore/etcd/frames.py", "HTTP/2 and gRPC"),
     ("/raftstore/etcd/http2.py", "HTTP/2 and gRPC"),
     ("/raftstore/etcd/connection.py", "HTTP/2 and gRPC"),
     ("/raftstore/etcd/grpc.py", "HTTP/2 and gRPC"),

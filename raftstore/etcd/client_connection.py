@@ -1,13 +1,16 @@
 """gRPC at the client's end of an HTTP/2 connection, without I/O."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
+import h2.errors
+import h2.events
+import h2.exceptions
+import h2.settings
 from attrs import define, frozen
 
-from .frames import DATA, END_STREAM, ErrorCode, Setting, encode_headers, frame
 from .grpc import Code, Deframer, NotSent, RpcError, format_timeout, unquote_message
-from .http2 import ConnectionEnded, Http2, MessageCame, Stream
+from .http2 import ConnectionEnded, Http2, MessageCame, Stream, header_texts
 
 
 @frozen
@@ -32,10 +35,6 @@ _HTTP_CODES = {
 """What an answer that is no gRPC means: "HTTP to gRPC status code mapping"."""
 
 
-CALLS_MAX: Final = 100
-"""At a time, until the server has said how many."""
-STREAM_MAX: Final = 0x7FFFFFFF
-
 _CODES = {str(int(code)): code for code in Code}
 
 
@@ -45,7 +44,7 @@ class ClientConnection(Http2):
     scheme: str = "http"
 
     def __attrs_post_init__(self) -> None:
-        self.begin(client_side=True, settings={Setting.ENABLE_PUSH: 0})
+        self.begin(client_side=True, settings={h2.settings.SettingCodes.ENABLE_PUSH: 0})
 
     # ---------------------------------------------------------------- what goes out
 
@@ -69,14 +68,12 @@ class ClientConnection(Http2):
         if timeout_seconds is not None:
             headers.append((b"grpc-timeout", format_timeout(timeout_seconds).encode()))
         headers += [(name.encode(), value.encode()) for name, value in metadata.items()]
-        number = self._highest + 2 if self._highest else 1
-        if number > STREAM_MAX or len(self._streams) >= self._peer.get(
-            Setting.MAX_CONCURRENT_STREAMS, CALLS_MAX
-        ):
-            raise NotSent(Code.UNAVAILABLE, f"no further call fits beside {len(self._streams)}")
-        self._highest = number
-        self._send_headers(number, encode_headers(headers))
-        self._streams[number] = Stream(Deframer(self.message_bytes_max), self._first_window)
+        try:
+            number: int = self._h2.get_next_available_stream_id()
+            self._h2.send_headers(number, headers)
+        except (h2.exceptions.TooManyStreamsError, h2.exceptions.NoAvailableStreamIDError) as error:
+            raise NotSent(Code.UNAVAILABLE, f"no further call fits: {error}") from error
+        self._streams[number] = Stream(Deframer(self.message_bytes_max))
         return number
 
     def send(self, number: int, payload: bytes) -> None:
@@ -88,57 +85,48 @@ class ClientConnection(Http2):
     def half_close(self, number: int) -> None:
         """Send nothing more on a call."""
         stream = self._streams.get(number)
-        if stream is not None and stream.last is None and not stream.done and not self.ended:
-            stream.last = b""
+        if stream is not None and stream.last is None and not self.ended:
+            stream.last = ()
             self._flush(number, stream)
 
     def _send_last(self, number: int, stream: Stream) -> None:
-        stream.last, stream.done = None, True
-        self._output += frame(DATA, END_STREAM, number)
+        stream.last = None
+        self._h2.end_stream(number)
 
     def cancel(self, number: int) -> None:
         """Give a call up."""
         if self._forget(number):
-            self._reset(number, ErrorCode.CANCEL)
+            self._reset(number, h2.errors.ErrorCodes.CANCEL)
 
     # ---------------------------------------------------------------- what comes in
 
-    def _take_headers(self, number: int, headers: Mapping[str, str], last: bool, found: list[Any]) -> None:
-        stream = self._streams.get(number)
-        if stream is None:
-            self._check_began(number)
+    def _take(self, event: Any, found: list[Any]) -> None:
+        number = getattr(event, "stream_id", None)
+        if number is None or number not in self._streams:
             return
-        status = headers.get(":status", "0")
-        if stream.begun:
-            self._end(number, _status(headers), found)
-        elif status.startswith("1"):
-            return  # Of what is yet to come (RFC 9113, 8.1).
-        elif status != "200":
-            code = _HTTP_CODES.get(int(status) if status.isdecimal() else 0, Code.UNKNOWN)
-            self._end(number, RpcError(code, f"the server answered with HTTP status {status}"), found)
-        elif "grpc-status" in headers:
-            self._end(number, _status(headers), found)
-        elif last:
-            self._take_end(number, found)
-        else:
-            stream.begun = True
-
-    def _take_end(self, number: int, found: list[Any]) -> None:
-        if number in self._streams:
-            self._end(number, RpcError(Code.INTERNAL, "the call ended without a status"), found)
-
-    def _take_reset(self, number: int, code: int, found: list[Any]) -> None:
-        meant = Code.UNAVAILABLE if code == ErrorCode.REFUSED_STREAM else Code.INTERNAL
-        found.append(CallEnded(number, RpcError(meant, f"the server reset the call ({code})")))
+        match event:
+            case h2.events.ResponseReceived():
+                headers = header_texts(event.headers)
+                status = int(headers.get(":status", "0"))
+                if status != 200:
+                    code = _HTTP_CODES.get(status, Code.UNKNOWN)
+                    self._end(number, RpcError(code, f"the server answered with HTTP status {status}"), found)
+                elif "grpc-status" in headers:
+                    self._end(number, _status(headers), found)
+            case h2.events.TrailersReceived():
+                self._end(number, _status(header_texts(event.headers)), found)
+            case h2.events.StreamEnded():
+                self._end(number, RpcError(Code.INTERNAL, "the call ended without a status"), found)
+            case h2.events.StreamReset():
+                code = Code.UNAVAILABLE if event.error_code == 7 else Code.INTERNAL
+                self._end(number, RpcError(code, f"the server reset the call ({event.error_code})"), found)
 
     def _refuse(self, number: int, error: RpcError, found: list[Any]) -> None:
         self._end(number, error, found)
 
     def _end(self, number: int, error: RpcError | None, found: list[Any]) -> None:
-        stream = self._forget(number)
-        if stream is not None and not stream.done:
-            # The server does not want the rest (RFC 9113, 8.1).
-            self._reset(number, ErrorCode.NO_ERROR)
+        self._forget(number)
+        self._reset(number, h2.errors.ErrorCodes.NO_ERROR)
         found.append(CallEnded(number, error))
 
 

@@ -1,25 +1,26 @@
 """gRPC at the server's end of an HTTP/2 connection, without I/O."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
+import h2.errors
+import h2.events
+import h2.settings
 from attrs import define, frozen
 
-from .frames import ErrorCode, ProtocolBroken, Setting, encode_headers
 from .grpc import Code, Deframer, RpcError, quote_message
-from .http2 import ConnectionEnded, Http2, MessageCame, Stream
+from .http2 import ConnectionEnded, Headers, Http2, MessageCame, Stream, header_texts
 
 STREAMS_MAX: Final = 100_000
 """Calls of one client at a time: every watch may be one."""
 
-_ANSWER: Final = encode_headers([(b":status", b"200"), (b"content-type", b"application/grpc")])
-_OK_TRAILERS: Final = encode_headers([(b"grpc-status", b"0"), (b"grpc-message", b"")])
+_ANSWER: Final = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+_OK_TRAILERS: Final = [(b"grpc-status", b"0"), (b"grpc-message", b"")]
 
 
 @frozen
 class CallBegan:
     stream: int
-    headers: Mapping[str, str]
+    headers: dict[str, str]
 
 
 @frozen
@@ -42,31 +43,24 @@ Happening = CallBegan | MessageCame | ClientFinished | CallAborted | ConnectionE
 @define
 class ServerConnection(Http2):
     def __attrs_post_init__(self) -> None:
-        self.begin(client_side=False, settings={Setting.MAX_CONCURRENT_STREAMS: STREAMS_MAX})
+        codes = h2.settings.SettingCodes
+        self.begin(
+            client_side=False,
+            settings={codes.MAX_CONCURRENT_STREAMS: STREAMS_MAX, codes.ENABLE_CONNECT_PROTOCOL: 0},
+        )
 
     # ---------------------------------------------------------------- what comes in
 
-    def _take_headers(self, number: int, headers: Mapping[str, str], last: bool, found: list[Any]) -> None:
-        if number > self._highest:
-            if not number & 1:
-                raise ProtocolBroken(ErrorCode.PROTOCOL_ERROR, f"stream {number} is not a client's")
-            self._highest = number
-            if len(self._streams) >= STREAMS_MAX:
-                self._reset(number, ErrorCode.REFUSED_STREAM)
-                return
-            self._streams[number] = Stream(Deframer(self.message_bytes_max), self._first_window)
-            found.append(CallBegan(number, headers))
-        stream = self._streams.get(number)
-        if last and stream is not None:
-            stream.peer_done = True
-            self._take_end(number, found)
-
-    def _take_end(self, number: int, found: list[Any]) -> None:
-        if number in self._streams:
-            found.append(ClientFinished(number))
-
-    def _take_reset(self, number: int, code: int, found: list[Any]) -> None:
-        found.append(CallAborted(number))
+    def _take(self, event: Any, found: list[Any]) -> None:
+        kind = type(event)
+        if kind is h2.events.RequestReceived:
+            self._streams[event.stream_id] = Stream(Deframer(self.message_bytes_max))
+            found.append(CallBegan(event.stream_id, header_texts(event.headers)))
+        elif kind is h2.events.StreamEnded:
+            if event.stream_id in self._streams:
+                found.append(ClientFinished(event.stream_id))
+        elif kind is h2.events.StreamReset and self._forget(event.stream_id):
+            found.append(CallAborted(event.stream_id))
 
     def _refuse(self, number: int, error: RpcError, found: list[Any]) -> None:
         self.finish(number, error)
@@ -81,7 +75,7 @@ class ServerConnection(Http2):
             return 0
         if not stream.begun:
             stream.begun = True
-            self._send_headers(number, _ANSWER)
+            self._h2.send_headers(number, _ANSWER)
         self._queue(number, stream, payload)
         return len(stream.pending)
 
@@ -90,30 +84,27 @@ class ServerConnection(Http2):
         stream = self._streams.get(number)
         if stream is None or stream.last is not None or self.ended:
             return
-        trailers = _OK_TRAILERS
+        trailers: Headers = _OK_TRAILERS
         if error is not None:
-            headers = [
+            trailers = [
                 (b"grpc-status", str(int(error.code)).encode()),
                 (b"grpc-message", quote_message(error.message).encode()),
             ]
             if error.code is Code.UNIMPLEMENTED:
-                headers.append((b"grpc-accept-encoding", b"identity"))
-            trailers = encode_headers(headers)
-        stream.last = trailers if stream.begun else _ANSWER + trailers
+                trailers = [*trailers, (b"grpc-accept-encoding", b"identity")]
+        if not stream.begun:
+            trailers = [*_ANSWER, *trailers]
+        stream.last = trailers
         self._flush(number, stream)
 
     def _send_last(self, number: int, stream: Stream) -> None:
-        assert stream.last is not None, number
-        self._end(number, stream.last)
+        self._h2.send_headers(number, stream.last, end_stream=True)
+        self._forget(number)
+        # The client may still be sending: it is told that nobody listens (RFC 9113, 8.1).
+        self._reset(number, h2.errors.ErrorCodes.NO_ERROR)
 
     def reject(self, number: int, status: int) -> None:
         """End what is no gRPC call with an HTTP status."""
-        if number in self._streams and not self.ended:
-            self._end(number, encode_headers([(b":status", str(status).encode())]))
-
-    def _end(self, number: int, block: bytes) -> None:
-        self._send_headers(number, block, last=True)
-        stream = self._forget(number)
-        if stream is not None and not stream.peer_done:
-            # The client may still be sending: it is told that nobody listens (RFC 9113, 8.1).
-            self._reset(number, ErrorCode.NO_ERROR)
+        if self._forget(number):
+            self._h2.send_headers(number, [(b":status", str(status).encode())], end_stream=True)
+            self._reset(number, h2.errors.ErrorCodes.NO_ERROR)

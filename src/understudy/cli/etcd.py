@@ -79,7 +79,7 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
     try:
         from understudy.raftstore.etcd.configuration import EtcdConfig
     except ModuleNotFoundError as missing:
-        if missing.name not in ("hpack", "google", "google.protobuf"):
+        if missing.name not in ("h2", "google", "google.protobuf"):
             raise
         return complain(f"understudy etcd needs {missing.name}", "pip install 'understudy[etcd]'")
     from understudy.raftstore.etcd.listening import EtcdStartError

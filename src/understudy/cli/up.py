@@ -150,7 +150,7 @@ def _store_options(text: str | None) -> Any:
         from understudy.raftstore.etcd.listening import EtcdStartError
         from understudy.raftstore.etcd.remote_store import remote_store
     except ModuleNotFoundError as missing:
-        if missing.name not in ("hpack", "google", "google.protobuf"):
+        if missing.name not in ("h2", "google", "google.protobuf"):
             raise
         raise StartError(f"--store etcd=... needs {missing.name}", "pip install 'understudy[etcd]'") from None
     from understudy.components.cluster import ClusterOptions
