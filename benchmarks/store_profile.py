@@ -17,6 +17,7 @@ from types import FrameType
 
 INTERVAL_S = 0.001
 PARTS = (
+    ("/h2/", "HTTP/2 and gRPC"),
     ("/hpack/", "HTTP/2 and gRPC"),
     ("/raftstore/etcd/http2.py", "HTTP/2 and gRPC"),
     ("/raftstore/etcd/connection.py", "HTTP/2 and gRPC"),
