@@ -18,7 +18,7 @@ export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint types layers bench bench-actors bench-store clean
+.PHONY: help up test check lint types layers bench bench-actors bench-store campaign-store clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
