@@ -65,7 +65,7 @@ class OpenWatch:
 
     def request(self, revision: int, compacted: int) -> Any:
         start = 0 if self.back is None else max(1, revision - self.back)
-        if start == compacted:
+        if start and start == compacted:
             # An etcd before 3.4.33 and 3.5.15 forgets a deletion at that very revision (etcd#18089).
             start += 1
         return messages.WatchCreateRequest(
