@@ -22,6 +22,8 @@ from pathlib import Path
 
 import grpc
 from attrs import evolve, frozen
+
+sys.path.insert(0, str(Path(__file__).parent))
 from etcd_load import TXN_PUTS, VALUE_BYTES, field, fields, filled, get, put
 from rows import Row, compared, report
 from store_peers import HERE, OURS, Server, drive, folder_here, ours_in_one, pysyncobj, server

@@ -7,11 +7,14 @@ default heartbeat of 100 ms paces every answer; at 5 ms it is fastest.
 
 import argparse
 import json
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pysyncobj.journal
+
+sys.path.insert(0, str(Path(__file__).parent))
 from etcd_load import VALUE_BYTES, summary
 from pysyncobj import SyncObjConf
 from pysyncobj.batteries import ReplDict

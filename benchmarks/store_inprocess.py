@@ -5,10 +5,13 @@ python benchmarks/store_inprocess.py --folder FOLDER --members 3 --clients 64 --
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
 import trio
+
+sys.path.insert(0, str(Path(__file__).parent))
 from etcd_load import AHEAD, VALUE_BYTES, summary
 
 from understudy.actors import ActorSystem, ChannelReader, RealWorld, Ref
