@@ -1,11 +1,10 @@
 """`understudy etcd`: the store alone, for etcd's own clients.
 
-A real adapter: it handles the process's signals, environment and folders. Flags and variables are etcd's.
+A real adapter: it handles the process's environment and folders. Flags and variables are etcd's.
 """
 
 import logging
 import os
-import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from . import complain, garbage
+from .foreground import serve_until_stopped
 
 STOP_SECONDS_MAX = 5.0
 """A stop that takes longer is cut off."""
@@ -74,8 +74,6 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
     Every flag can be given as a variable of the environment too, as etcd reads it: ETCD_DATA_DIR for
     --data-dir. A flag overrides its variable.
     """
-    import trio
-
     try:
         from understudy.raftstore.etcd.configuration import EtcdConfig
     except ModuleNotFoundError as missing:
@@ -89,61 +87,7 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
         return complain(f"--log-level is {log_level!r}", "it is debug, info, warn or error")
     logging.basicConfig(level=levels[log_level], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = EtcdConfig(**flags)
-    try:
-        config.check()
-        folder = Path(config.folder)
-        _make_folder(folder)
-        trio.run(_run, config, folder)
-    except BaseExceptionGroup as group:
-        error = _only(group)
-        if error is None:
-            raise
-        return _explain(error)
-    except (EtcdStartError, KeyboardInterrupt) as error:
-        return _explain(error)
-    return 0
-
-
-def _only(group: BaseException) -> BaseException | None:
-    """The one user's mistake that a group is about, if it is about one."""
-    from understudy.raftstore.etcd.listening import EtcdStartError
-
-    inner = group
-    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
-        inner = inner.exceptions[0]
-    return inner if isinstance(inner, (EtcdStartError, KeyboardInterrupt)) else None
-
-
-def _explain(error: BaseException) -> int:
-    from understudy.raftstore.etcd.listening import EtcdStartError
-
-    return complain(error.message, error.hint) if isinstance(error, EtcdStartError) else 130
-
-
-async def _run(config: Any, folder: Path) -> None:
-    import trio
-
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, signals, nursery)
-            await _serve(config, folder)
-
-
-async def _stop_on_signal(signals: Any, nursery: Any) -> None:
-    async for _ in signals:
-        # A second Ctrl-C, or a stop that hangs, ends the process at once.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGALRM, _cut_off)
-        signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS_MAX)
-        click.echo("stopping ...")
-        nursery.cancel_scope.cancel()
-        return
-
-
-def _cut_off(number: int, frame: object) -> None:
-    os.write(2, f"understudy: not stopped within {STOP_SECONDS_MAX:g} s, cut off\n".encode())
-    os._exit(1)
+    return serve_until_stopped(lambda: _serve(config), EtcdStartError, STOP_SECONDS_MAX)
 
 
 def _make_folder(folder: Path) -> None:
@@ -155,7 +99,7 @@ def _make_folder(folder: Path) -> None:
         raise EtcdStartError(f"--data-dir: cannot make {folder}: {error.strerror}") from error
 
 
-async def _serve(config: Any, folder: Path) -> None:
+async def _serve(config: Any) -> None:
     import trio
 
     from understudy.actors import ActorSystem, RealWorld
@@ -167,6 +111,9 @@ async def _serve(config: Any, folder: Path) -> None:
     from understudy.raftstore.etcd.service import ServiceOptions
     from understudy.raftstore.wal.logs import DiskLogs, cluster_id
 
+    config.check()
+    folder = Path(config.folder)
+    _make_folder(folder)
     tls = None
     if config.cert_file:
         tls = server_tls(

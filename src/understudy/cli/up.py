@@ -1,21 +1,21 @@
 """`understudy up`: a cluster in the foreground.
 
-A real adapter: it handles the process's signals, its clock and its limits.
+A real adapter: it looks at the process's clock and limits.
 """
 
 import gc
 import logging
 import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from . import complain, garbage
+from . import garbage
+from .foreground import serve_until_stopped
 
 STOP_SECONDS_MAX = 2.0
 """A stop that takes longer is cut off."""
@@ -77,58 +77,31 @@ def up(
     """Start a cluster and keep it running until Ctrl-C."""
     # Nothing that is loaded now will ever be garbage, so looking for it only delays the start.
     gc.disable()
-    import trio
-
+    from understudy.components.client.kubeconfig import check_writable
     from understudy.components.startup import StartError
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     _raise_file_limit()
-    try:
+
+    async def serve() -> None:
         if store is not None and data_dir is not None:
             raise StartError(
                 "--store and --data-dir exclude each other", "the etcd of --store keeps everything"
             )
-        options = _store_options(store)
+        check_writable(kubeconfig)
+        from understudy.components.cluster import Cluster
 
-        def cluster() -> Any:
-            from understudy.components.cluster import Cluster
+        cluster = Cluster(
+            nodes=nodes,
+            bind=bind,
+            seed=seed,
+            options=_store_options(store),
+            data_dir=data_dir,
+            on_progress=_print_component,
+        )
+        await _serve(cluster, kubeconfig, inspect)
 
-            return Cluster(
-                nodes=nodes,
-                bind=bind,
-                seed=seed,
-                options=options,
-                data_dir=data_dir,
-                on_progress=_print_component,
-            )
-
-        trio.run(_run, cluster, kubeconfig, inspect)
-    except BaseExceptionGroup as group:
-        error = _only(group)
-        if error is None:
-            raise
-        return _explain(error)
-    except (StartError, KeyboardInterrupt) as error:
-        return _explain(error)
-    return 0
-
-
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """The one user's mistake that a group is about, if it is about one."""
-    from understudy.components.startup import StartError
-
-    inner: BaseException = group
-    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
-        inner = inner.exceptions[0]
-    return inner if isinstance(inner, (StartError, KeyboardInterrupt)) else None
-
-
-def _explain(error: BaseException) -> int:
-    from understudy.components.startup import StartError
-
-    if isinstance(error, StartError):
-        return complain(error.message, error.hint)
-    return 130
+    return serve_until_stopped(serve, StartError, STOP_SECONDS_MAX)
 
 
 def _store_options(text: str | None) -> Any:
@@ -163,41 +136,14 @@ def _store_options(text: str | None) -> Any:
     return ClusterOptions(store=remote_store(lambda: GrpcChannel(parsed, tls)), store_name=urls)
 
 
-async def _run(cluster: Callable[[], Any], kubeconfig: Path, inspect: Path | None) -> None:
+async def _serve(unopened: Any, kubeconfig: Path, inspect: Path | None) -> None:
     import trio
 
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, signals, nursery)
-            await _serve(cluster, kubeconfig, inspect)
+    from understudy.components.client.kubeconfig import write_kubeconfig
 
-
-async def _stop_on_signal(signals: Any, nursery: Any) -> None:
-    async for _ in signals:
-        # A second Ctrl-C, or a stop that hangs, ends the process at once.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGALRM, _cut_off)
-        signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS_MAX)
-        click.echo("stopping ...")
-        nursery.cancel_scope.cancel()
-        return
-
-
-def _cut_off(number: int, frame: object) -> None:
-    os.write(2, f"understudy: not stopped within {STOP_SECONDS_MAX:g} s, cut off\n".encode())
-    os._exit(1)
-
-
-async def _serve(new_cluster: Callable[[], Any], kubeconfig: Path, inspect: Path | None) -> None:
-    import trio
-
-    from understudy.components.client.kubeconfig import check_writable, write_kubeconfig
-
-    check_writable(kubeconfig)
     async with (
         _inspection(inspect) as serve_inspection,
-        new_cluster() as cluster,
+        unopened as cluster,
         trio.open_nursery() as nursery,
     ):
         if serve_inspection is not None:
