@@ -30,7 +30,7 @@ from understudy.actors.embed import asyncio_system
 from understudy.mailbox import MailboxFull, Message, Request, message
 
 sys.path.insert(0, str(Path(__file__).parent))
-import bench_actors_remote
+import actors_remote
 from rows import Row, compared, report
 
 BURSTS = (1, 64, 1000)
@@ -447,7 +447,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer messages and rounds")
     load = QUICK if parser.parse_args().quick else Load()
     logging.disable(logging.WARNING)
-    report("bench_actors", many_rows() + message_rows(load) + bench_actors_remote.rows(load.rounds))
+    report("bench_actors", many_rows() + message_rows(load) + actors_remote.rows(load.rounds))
 
 
 def many_rows() -> list[Row]:

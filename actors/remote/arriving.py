@@ -6,6 +6,7 @@ one of its predecessors is finished, or a moment later. So the connection's read
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -158,9 +159,9 @@ class _Followed(Reply):
     message: Any
     open: bool = field(default=True, init=False)
 
+    @abstractmethod
     def finished(self) -> None:
         """Called once."""
-        raise NotImplementedError
 
     def answer(self, value: Any) -> None:
         if self.open:

@@ -4,6 +4,7 @@ The protocol is `h2`'s; here is what gRPC adds (messages in DATA frames) and the
 windows demand.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -62,7 +63,7 @@ def header_texts(headers: Headers) -> dict[str, str]:
 
 
 @define
-class Http2:
+class Http2(ABC):
     """One end of a connection; subclasses say what events mean."""
 
     message_bytes_max: int
@@ -139,12 +140,13 @@ class Http2:
                 self._flush(number, self._streams[number])
         return found
 
+    @abstractmethod
     def _take(self, event: Any, found: list[Any]) -> None:
-        raise NotImplementedError
+        """What any other of h2's events means."""
 
+    @abstractmethod
     def _refuse(self, number: int, error: RpcError, found: list[Any]) -> None:
         """The peer broke gRPC's framing on a stream."""
-        raise NotImplementedError
 
     def _take_data(self, event: Any, found: list[Any]) -> None:
         number, size = event.stream_id, event.flow_controlled_length
@@ -203,8 +205,9 @@ class Http2:
         if stream.last is not None:
             self._send_last(number, stream)
 
+    @abstractmethod
     def _send_last(self, number: int, stream: Stream) -> None:
-        raise NotImplementedError
+        """Send what ends this side of a stream, whose messages have all gone out."""
 
     def _send_pending(self, number: int, stream: Stream) -> None:
         window = self._h2.local_flow_control_window(number)

@@ -1,6 +1,6 @@
 """Actors in two processes on loopback: asks one after the other, and tells in bursts.
 
-    python benchmarks/bench_actors_remote.py [--rounds 8]
+    python benchmarks/actors_remote.py [--rounds 8]
 
 The peer of an ask is a bare Trio TCP echo, between two processes too, of as many bytes as the ask's frame
 and its answer's have on average. Every figure is the best of several short rounds, and the rounds of all
