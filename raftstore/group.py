@@ -48,6 +48,7 @@ from understudy.raftstore.membership import (
     ServeWatch,
     StartMember,
     StopMember,
+    WhichCluster,
 )
 from understudy.raftstore.options import GroupOptions
 from understudy.raftstore.ready import PersistentState
@@ -97,10 +98,11 @@ WATCH_PATIENCE = Patience(open_seconds=30.0, backoff_initial_seconds=0.02, backo
 class Group(ServingAside, Actor[Storage]):
     """The members of one host, or of several in simulation, and the way to them."""
 
-    def __init__(self, seats: Sequence[Seat], peers: Peers, options: GroupOptions) -> None:
+    def __init__(self, seats: Sequence[Seat], peers: Peers, options: GroupOptions, cluster: int = 0) -> None:
         self.seats = {seat.member: seat for seat in seats}
         self.peers = peers
         self.options = options
+        self.cluster = cluster
         self.bcrypt_cost = options.member.store.bcrypt_cost
 
     async def on_start(self) -> None:
@@ -204,6 +206,10 @@ class Group(ServingAside, Actor[Storage]):
     @handles(LocateLeader)
     def on_locate_leader(self, request: LocateLeader) -> int:
         return self.router.leader
+
+    @handles(WhichCluster)
+    def on_which_cluster(self, request: WhichCluster) -> int:
+        return self.cluster
 
     # ---------------------------------------------------------------- watches
 
@@ -331,6 +337,7 @@ def raft_node(
     name: str = "",
     client_urls: tuple[str, ...] = (),
     options: GroupOptions | None = None,
+    cluster: int = 0,
 ) -> Callable[[], Actor[Storage]]:
     """A factory for one member of a group and the store in front of it; the others are elsewhere.
 
@@ -342,7 +349,8 @@ def raft_node(
             same for each; `PersistentState.joining()` for one that `MemberAdd` has let in.
         name: what it calls itself in the list of members, once it has started.
         client_urls: where its clients reach it, for that list.
+        cluster: the id of the cluster, which members elsewhere ask for.
     """
     publish = MemberPublish(member, name or f"member-{member}", client_urls)
     seat = Seat(member, log_of, "", state, publish)
-    return lambda: Group([seat], peers, options or GroupOptions())
+    return lambda: Group([seat], peers, options or GroupOptions(), cluster)

@@ -185,6 +185,12 @@ class StartMember(Request[Storage, None]):
     """Where a new one lives; empty for the group's own host."""
 
 
+@message("raft.which-cluster")
+@frozen
+class WhichCluster(Request[Storage, int]):
+    """Told to a group, its members elsewhere among them: the cluster's id, 0 for one without."""
+
+
 @message("raft.locate-leader")
 @frozen
 class LocateLeader(Request[Storage, int]):

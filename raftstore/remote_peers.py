@@ -1,16 +1,23 @@
-"""Members in other processes: a connection to each, made from its peer URL and made again when it is lost."""
+"""Members in other processes: a connection to each, made from its peer URLs and made again when it is lost."""
 
+import logging
 from typing import Final
 
 from attrs import define, field
 
 from understudy.actors import Ref, Signal
 from understudy.actors.remote import ConnectFailed, Peer, PeerQuarantined, Remote
-from understudy.raftstore.membership import Membership
+from understudy.mailbox import Refusal
+from understudy.raftstore.membership import Membership, WhichCluster
+from understudy.raftstore.storage import Storage
 from understudy.raftstore.storage.cluster import ClusterMember
 
+log = logging.getLogger("understudy.raftstore")
+
 CONNECT_SECONDS: Final = 2.0
-"""One attempt."""
+"""One attempt at one address."""
+ASK_SECONDS: Final = 2.0
+"""Who is there says which cluster it belongs to within this time."""
 AGAIN_SECONDS: Final = 0.2
 """Between attempts."""
 
@@ -32,7 +39,8 @@ class RemotePeers:
 
     Every node has its group's actor under the same name; its member is the child `member-ID`. A newcomer has
     to be told (`learn`) who is there, as etcd's `--initial-cluster` does; the log tells everything later. Who
-    was taken out stays known: it may have to be told.
+    was taken out stays known: it may have to be told. Of several addresses of a member, one is used at a time.
+    Nobody of another cluster is ever told anything, whatever its number and address.
     """
 
     node: Remote
@@ -40,7 +48,10 @@ class RemotePeers:
     """The own one, to whom no connection is needed."""
     group: str = "etcd"
     """The name of the group's actor at every node."""
-    _addresses: dict[int, str] = field(factory=dict)
+    cluster: int = 0
+    """The id of the own cluster."""
+    _addresses: dict[int, tuple[str, ...]] = field(factory=dict)
+    """Of each other member: at least one."""
     _peers: dict[int, Peer] = field(factory=dict)
     """Those that there is a connection to."""
     _changed: Signal = field(init=False)
@@ -55,30 +66,50 @@ class RemotePeers:
     def learn(self, members: tuple[ClusterMember, ...]) -> None:
         for member in members:
             if member.id != self.member and member.peer_urls:
-                address = remote_address(member.peer_urls[0])
-                if self._addresses.get(member.id) != address:
-                    self._addresses[member.id] = address
+                addresses = tuple(remote_address(url) for url in member.peer_urls)
+                if self._addresses.get(member.id) != addresses:
+                    self._addresses[member.id] = addresses
                     self._changed.set()
 
     async def run(self) -> None:
         """Keep connections to all members, until cancelled."""
-        kept: dict[int, str] = {}
+        kept: dict[int, tuple[str, ...]] = {}
         async with self.node.world.nursery() as nursery:
             while True:
-                for member, address in self._addresses.items():
-                    if kept.get(member) != address:
-                        kept[member] = address
-                        nursery.start_soon(self._keep, member, address, name=f"way to member {member}")
+                for member, addresses in self._addresses.items():
+                    if kept.get(member) != addresses:
+                        kept[member] = addresses
+                        nursery.start_soon(self._keep, member, addresses, name=f"way to member {member}")
                 await self._changed.wait()
 
-    async def _keep(self, member: int, address: str) -> None:
-        """Have a connection to a member for as long as this is its address."""
-        while self._addresses[member] == address:
+    async def _keep(self, member: int, addresses: tuple[str, ...]) -> None:
+        """Have a connection to a member for as long as these are its addresses."""
+        world, turn, strangers = self.node.world, 0, 0
+        while self._addresses[member] == addresses:
+            address = addresses[turn % len(addresses)]
             try:
                 peer = await self.node.connect(address, CONNECT_SECONDS)
-                self._peers[member] = peer
-                await peer.wait(connected=False)
-            except (ConnectFailed, PeerQuarantined):
-                await self.node.world.sleep(AGAIN_SECONDS, f"member {member} cannot be reached")
-            if self._addresses[member] == address:
-                self._peers.pop(member, None)
+                there: Ref[Storage] = peer.ref(f"/{self.group}", Storage)
+                cluster = await there.ask(WhichCluster(), ASK_SECONDS)
+                if self._addresses[member] != addresses:
+                    return
+                if cluster == self.cluster:
+                    self._peers[member] = peer
+                    await peer.wait(connected=False)
+                    continue  # It may well be back there first.
+                if cluster != strangers:
+                    strangers = cluster
+                    log.warning(
+                        "member %d is not at %s: who is there belongs to cluster %016x, and not to %016x",
+                        member,
+                        address,
+                        cluster,
+                        self.cluster,
+                    )
+            except (ConnectFailed, Refusal) as error:
+                log.debug("member %d cannot be reached at %s: %s", member, address, error)
+            finally:
+                if self._addresses[member] == addresses:
+                    self._peers.pop(member, None)
+            turn += 1
+            await world.sleep(AGAIN_SECONDS, f"member {member} cannot be reached")

@@ -1,7 +1,8 @@
 """One member of a cluster as a process of its own: its way to the others, and which member it is.
 
 A founder's number is its place among the names of `--initial-cluster`. Who joins a running cluster was let in
-by `member add` first, and asks there which number belongs to its peer URL.
+by `member add` first, and asks there which number belongs to its peer URL, and which cluster it is. Whoever
+has a folder is who that folder says.
 """
 
 import ssl
@@ -9,6 +10,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import trio
+from attrs import evolve
 
 from understudy.actors import ActorSystem, Ref
 from understudy.actors.remote import AddressError, ConnectFailed, Remote
@@ -16,11 +18,13 @@ from understudy.actors.remote.network import Tls
 from understudy.mailbox import Refusal
 from understudy.raftstore.founding import founding_state
 from understudy.raftstore.group import raft_node
+from understudy.raftstore.membership import WhichCluster
 from understudy.raftstore.ready import PersistentState
 from understudy.raftstore.remote_peers import RemotePeers, remote_address
 from understudy.raftstore.storage import Storage
 from understudy.raftstore.storage.cluster import ClusterMember, MemberList
-from understudy.raftstore.wal.logs import DiskLogs
+from understudy.raftstore.wal.folder import Identity
+from understudy.raftstore.wal.logs import DiskLogs, cluster_id
 
 from .configuration import EtcdConfig, parse_urls
 from .listening import EtcdStartError, load_pem
@@ -50,9 +54,10 @@ async def start_node(
     nursery: trio.Nursery,
     system: ActorSystem,
     logs: DiskLogs,
-    number: int,
-) -> Ref[Storage]:
-    """Start one member; `number` is whose log the folder holds, 0 for nobody's.
+    owner: Identity | None,
+) -> tuple[Ref[Storage], int]:
+    """Start one member; `owner` is whose log the folder holds, None for nobody's. Returns its store, and the
+    cluster's id.
 
     Raises:
         EtcdStartError: its peer address cannot be had, or no cluster knows this member.
@@ -66,49 +71,52 @@ async def start_node(
     except (AddressError, ValueError) as error:
         raise EtcdStartError(f"--listen-peer-urls: {listen}: {error}") from error
     known: tuple[ClusterMember, ...] = ()
+    state = PersistentState.joining()
     if config.initial_cluster_state == "new":
         known = founders
-        number = number or next(each.id for each in founders if each.name == config.name)
         state = founding_state(founders, config.group_options().member.store)
-    else:
-        state = PersistentState.joining()
-        if not number:
-            known = await _members_of(node, config, founders)
-            number = _number_in(config, known)
+        if owner is None:
+            number = next(each.id for each in founders if each.name == config.name)
+            owner = Identity(cluster_id(config.initial_cluster_token), number)
+    elif owner is None:
+        cluster, known = await _members_of(node, config, founders)
+        owner = Identity(cluster, _number_in(config, known))
     # Who was there before is told by its log where the others are.
-    peers = RemotePeers(node, number, GROUP)
+    peers = RemotePeers(node, owner.member, GROUP, owner.cluster)
     peers.learn(known)
     nursery.start_soon(peers.run)
     client_urls = tuple(str(url) for url in config.advertised_urls())
     factory = raft_node(
-        number,
+        owner.member,
         peers,
-        logs.log,
+        evolve(logs, cluster=owner.cluster).log,
         state,
         name=config.name,
         client_urls=client_urls,
         options=config.group_options(),
+        cluster=owner.cluster,
     )
-    return system.spawn(factory, GROUP)
+    return system.spawn(factory, GROUP), owner.cluster
 
 
 async def _members_of(
     node: Remote, config: EtcdConfig, known: tuple[ClusterMember, ...]
-) -> tuple[ClusterMember, ...]:
-    """The list of members, from whoever of the known ones answers. Raises EtcdStartError."""
+) -> tuple[int, tuple[ClusterMember, ...]]:
+    """The cluster's id and list of members, from whoever of the known ones answers. Raises EtcdStartError."""
     reasons: list[str] = []
     for member in known:
         if member.name == config.name:
             continue
-        try:
-            peer = await node.connect(remote_address(member.peer_urls[0]), ASK_SECONDS)
-            store: Ref[Any] = peer.ref(f"/{GROUP}", Storage)
-            reply = await store.ask(MemberList(), ASK_SECONDS)
-        except (ConnectFailed, Refusal) as error:
-            reasons.append(f"{member.name}: {error}")
-        else:
-            members: tuple[ClusterMember, ...] = reply.members
-            return members
+        for url in member.peer_urls:
+            try:
+                peer = await node.connect(remote_address(url), ASK_SECONDS)
+                store: Ref[Any] = peer.ref(f"/{GROUP}", Storage)
+                cluster: int = await store.ask(WhichCluster(), ASK_SECONDS)
+                members: tuple[ClusterMember, ...] = (await store.ask(MemberList(), ASK_SECONDS)).members
+            except (ConnectFailed, Refusal) as error:
+                reasons.append(f"{member.name} ({url}): {error}")
+            else:
+                return cluster, members
     raise EtcdStartError(
         f"nobody of --initial-cluster tells who belongs to it: {'; '.join(reasons) or 'it names none'}",
         "start the others first; for a new cluster say --initial-cluster-state new",

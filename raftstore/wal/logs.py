@@ -20,9 +20,25 @@ from understudy.raftstore.wal.segments import LogOptions
 DEFAULT_TOKEN: Final = "understudy"
 
 
-def cluster_id(token: str) -> int:
-    """The id of the cluster with that token: members of clusters with other tokens refuse its folders."""
-    return int.from_bytes(sha256(f"understudy raft cluster {token}".encode()).digest()[:8]) >> 1
+_ORIGIN_BITS: Final = 24
+"""Of a cluster's id: they tell apart clusters with one token, restored from snapshots."""
+
+
+def cluster_id(token: str, origin: str = "") -> int:
+    """The id of the cluster with that token: members of clusters with other tokens refuse its folders.
+
+    `origin` is what a restored cluster begins from; empty for one that began with nothing.
+    """
+    found = int.from_bytes(sha256(f"understudy raft cluster {token}".encode()).digest()[:8]) >> 1
+    if not origin:
+        return found
+    restored = cluster_id(f"{token} restored from {origin}")
+    return found >> _ORIGIN_BITS << _ORIGIN_BITS | restored & (1 << _ORIGIN_BITS) - 1
+
+
+def has_token(cluster: int, token: str) -> bool:
+    """Whether a cluster was founded, or restored, with that token."""
+    return cluster >> _ORIGIN_BITS == cluster_id(token) >> _ORIGIN_BITS
 
 
 def restored_state(snapshot: Snapshot, founders: Sequence[ClusterMember]) -> PersistentState:
@@ -50,11 +66,13 @@ class DiskLogs:
     token: str = DEFAULT_TOKEN
     """Names the cluster, as etcd's `--initial-cluster-token` does."""
     options: LogOptions = field(factory=LogOptions)
+    cluster: int = 0
+    """The cluster's id; 0 for that of the token."""
 
     def log(self, world: World, host: str, member: int, bootstrap: PersistentState) -> DiskLog:
         """The log of one member; it is opened by the member."""
         disk = self.disk if self.disk is not None else world.disk(host)
-        owner = Identity(cluster_id(self.token), member)
+        owner = Identity(self.cluster or cluster_id(self.token), member)
         folder = inside(self.folder, f"member-{member}")
 
         async def pause() -> None:

@@ -8,12 +8,16 @@ import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from . import complain, garbage
+from .folders import owners
 from .foreground import serve_until_stopped
+
+if TYPE_CHECKING:
+    from understudy.raftstore.wal.folder import Identity
 
 STOP_SECONDS_MAX = 5.0
 """A stop that takes longer is cut off."""
@@ -43,7 +47,7 @@ def _switch(name: str, help_text: str) -> Callable[[F], F]:
 @_flag("initial-advertise-peer-urls", default="http://localhost:2380", help="Where other members come.")
 @_flag("initial-cluster", default="", help="NAME=URL,... of all members; only this one's unless given.")
 @_flag("initial-cluster-state", default="new", help="new or existing.")
-@_flag("initial-cluster-token", default="etcd-cluster", help="Names the cluster: others refuse its folder.")
+@_flag("initial-cluster-token", default="etcd-cluster", help="Names a new cluster: others refuse its folder.")
 @_flag("heartbeat-interval", type=int, default=None, help="Milliseconds between heartbeats.")
 @_flag("election-timeout", type=int, default=None, help="Milliseconds without a leader before an election.")
 @_flag("snapshot-count", type=int, default=None, help="Entries of the log between two snapshots.")
@@ -101,6 +105,7 @@ def _make_folder(folder: Path) -> None:
 
 async def _serve(config: Any) -> None:
     import trio
+    from attrs import evolve
 
     from understudy.actors import ActorSystem, RealWorld
     from understudy.actors.real_disk import RealDisk
@@ -123,15 +128,15 @@ async def _serve(config: Any) -> None:
             client_cert_auth=config.client_cert_auth,
         )
     bound = [await bind(url, tls, "--listen-client-urls") for url in config.client_urls()]
-    if config.alone:
-        _check_members(config, folder)
-    token = config.initial_cluster_token
-    logs = DiskLogs(folder="", disk=RealDisk(folder), token=token)
+    _check_members(config, folder)
+    owner = await _owner(config, folder)
+    cluster = owner.cluster if owner is not None else cluster_id(config.initial_cluster_token)
+    logs = DiskLogs(folder="", disk=RealDisk(folder), cluster=cluster)
     keepalive_seconds, keepalive_timeout_seconds = config.keepalive_seconds()
     options = ServiceOptions(
         keepalive_seconds=keepalive_seconds,
         keepalive_timeout_seconds=keepalive_timeout_seconds,
-        cluster_id=cluster_id(token),
+        cluster_id=cluster,
         name=config.name,
         max_request_bytes=config.max_request_bytes,
         certificates_name_users=config.client_cert_auth,
@@ -147,7 +152,8 @@ async def _serve(config: Any) -> None:
         else:
             nursery = await stack.enter_async_context(trio.open_nursery())
             stack.callback(nursery.cancel_scope.cancel)
-            store = await start_node(config, stack, nursery, system, logs, _own_number(folder))
+            store, cluster = await start_node(config, stack, nursery, system, logs, owner)
+            options = evolve(options, cluster_id=cluster)
             others = ", ".join(f"{each.name} ({each.peer_urls[0]})" for each in config.founders())
             await until_led(world, store, f"--data-dir {folder}", f"a majority of {others}")
             what = config.name
@@ -160,26 +166,43 @@ async def _serve(config: Any) -> None:
         await trio.sleep_forever()
 
 
-def _numbers(folder: Path) -> list[int]:
-    """The members whose logs are in a folder already, ascending."""
-    found = [name.removeprefix("member-") for name in os.listdir(folder) if name.startswith("member-")]
-    return sorted(int(number) for number in found if number.isdecimal())
+async def _owner(config: Any, folder: Path) -> "Identity | None":
+    """Whose logs are in a folder already: the first of them. Raises EtcdStartError: another cluster's, or
+    somebody has it open."""
+    from understudy.raftstore.etcd.listening import EtcdStartError
+    from understudy.raftstore.wal.errors import StoreFolderError
+    from understudy.raftstore.wal.logs import has_token
 
-
-def _own_number(folder: Path) -> int:
-    """The member whose log is in a folder already; 0 for none."""
-    found = _numbers(folder)
-    return found[0] if len(found) == 1 else 0
+    try:
+        found = await owners(folder)
+    except StoreFolderError as error:
+        raise EtcdStartError(f"--data-dir: {error.path}: {error.what}", error.advice) from error
+    token = config.initial_cluster_token
+    for owner in found:
+        # Who joined a cluster was never told its token.
+        if not has_token(owner.cluster, token) and (config.alone or config.initial_cluster_state == "new"):
+            raise EtcdStartError(
+                f"--data-dir: {folder}: the folder belongs to {owner}, which began with another "
+                f"--initial-cluster-token than {token!r}",
+                "give that token, or name another folder or an empty one",
+            )
+    return found[0] if found else None
 
 
 def _check_members(config: Any, folder: Path) -> None:
     """More or fewer members than there were would be another group. Raises EtcdStartError."""
     from understudy.raftstore.etcd.listening import EtcdStartError
 
-    found = _numbers(folder)
-    if found and found != list(range(1, config.members + 1)):
-        names = ", ".join(map(str, found))
+    names = [name.removeprefix("member-") for name in os.listdir(folder) if name.startswith("member-")]
+    found = sorted(int(number) for number in names if number.isdecimal())
+    if config.alone and found and found != list(range(1, config.members + 1)):
         hint = f"say --members {len(found)}, or name another folder"
         if found != list(range(1, len(found) + 1)):
             hint = "give --initial-cluster as before, or name another folder"
-        raise EtcdStartError(f"--members is {config.members}, and {folder} has member {names}", hint)
+        there = ", ".join(map(str, found))
+        raise EtcdStartError(f"--members is {config.members}, and {folder} has member {there}", hint)
+    if not config.alone and len(found) > 1:
+        raise EtcdStartError(
+            f"--initial-cluster makes this one member of several, and {folder} has {len(found)} of them",
+            "leave --initial-cluster away as before, or name another folder",
+        )

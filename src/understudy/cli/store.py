@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from . import complain
+from .folders import member_folders
 
 if TYPE_CHECKING:
     from understudy.actors.disk import Disk
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ETCD_TOKEN = "etcd-cluster"
 """The default of `understudy etcd --initial-cluster-token`."""
-DEPTH_MAX = 3
-"""Members' folders are looked for so far below the one that was named."""
 SHOWN_BYTES = 60
 """Of a key or value."""
 WIDTH_MIN = 120
@@ -204,17 +203,8 @@ def _guarded(main: Callable[[], int]) -> int:
 
 
 def _on_members(folder: Path, main: Callable[[list[Path]], int]) -> int:
-    members = _members(folder, DEPTH_MAX)
+    members = member_folders(folder)
     return _guarded(lambda: main(members or [folder]))
-
-
-def _members(folder: Path, depth: int) -> list[Path]:
-    """The members' folders in a folder, itself included."""
-    if (folder / "member").is_file():
-        return [folder]
-    if not folder.is_dir() or depth == 0:
-        return []
-    return [found for below in sorted(folder.iterdir()) for found in _members(below, depth - 1)]
 
 
 def _only(members: list[Path]) -> Path:
