@@ -8,6 +8,7 @@ from understudy.raftstore.leadership import Leadership, reconcile
 from understudy.raftstore.messages import VoteReply, VoteRequest
 from understudy.raftstore.options import RaftOptions
 from understudy.raftstore.quorum import VoteResult
+from understudy.raftstore.readindex import ReadRounds
 from understudy.raftstore.ready import PersistentState, Role
 from understudy.raftstore.replication import Replicator
 
@@ -58,10 +59,11 @@ class Elector(Replicator):
 
     def _become(self, role: Role, term: int, leader: int) -> None:
         assert term >= self.term, (term, self.term)
+        if term > self.term or leader != self.leader or role is not self.role:
+            # Answers count only in their term, even if the same member leads the next one.
+            self._lose_reads()
         if term > self.term:
             self.term, self.vote = term, 0
-        if leader != self.leader or role is not self.role:
-            self._lose_reads()
         self.role, self.leader, self.leadership = role, leader, None
         self._votes = {}
         self._draw_election_deadline()
@@ -80,6 +82,7 @@ class Elector(Replicator):
         if own is not None:
             own.match, own.next, own.recently_active = log.stable_index, log.last_index + 1, True
             own.become_replicate()
+        self._excuses = 0
         self.leadership = Leadership(
             progress=progress,
             heartbeat_deadline_ms=self.now_ms + options.heartbeat_ms,
@@ -88,6 +91,7 @@ class Elector(Replicator):
             # leaders' changes, one after the other, could have majorities that do not meet (thesis §4.1, and
             # the correction to it of 2015).
             pending_configuration_index=log.last_index + 1,
+            reads=ReadRounds(leased=options.lease_read_clock_drift is not None),
         )
         # §8, thesis §6.4: only an entry of its own term lets a leader learn what is committed.
         self._append("normal", None, 0)

@@ -1,6 +1,6 @@
 """What only a leader keeps: followers' progress, reads under way, a hand-over, what is not committed."""
 
-from attrs import define, field
+from attrs import define
 
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.options import RaftOptions
@@ -28,7 +28,6 @@ def reconcile(
                 inflight=Inflight(options.max_inflight_messages, options.max_inflight_bytes),
                 recently_active=True,
             )
-        known.learner = member in configuration.learners
         reconciled[member] = known
     return reconciled
 
@@ -41,8 +40,8 @@ class Leadership:
     quorum_deadline_ms: float
     pending_configuration_index: int
     """No configuration entry is proposed before this index is applied (thesis §4.1: one at a time)."""
+    reads: ReadRounds
     uncommitted_bytes: int = 0
-    reads: ReadRounds = field(factory=ReadRounds)
     transferee: int = 0
     """Who is to take over; nothing is proposed meanwhile. 0 for nobody."""
     transfer_deadline_ms: float = float("inf")

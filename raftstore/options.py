@@ -36,13 +36,13 @@ class RaftOptions:
     """Answer reads at a leader without asking the others while they have promised it not to elect anybody
     (thesis §6.4.1). It is the bound on which that rests: no member's clock goes so many times as fast as
     another's (1.0 or more). Where a clock breaks the bound, reads may be stale. None: ask every time."""
-    snapshot_retry_ms: int = 2_000
+    snapshot_retry_ms: int = field(default=2_000, validator=gt(0))
     """A snapshot that was not answered within this time is sent again."""
     max_append_bytes: int = 1 << 20
     """Entries of one message; a single entry may be larger."""
-    max_inflight_messages: int = 256
-    max_inflight_bytes: int = 16 << 20
-    """Sent to one follower and not acknowledged."""
+    max_inflight_messages: int = field(default=256, validator=gt(0))
+    max_inflight_bytes: int = field(default=16 << 20, validator=gt(0))
+    """Sent to one follower and not acknowledged; the last message may pass the limit on bytes."""
     max_uncommitted_bytes: int = 64 << 20
     """Beyond it a leader refuses proposals: they come faster than a majority can take them."""
     max_apply_bytes: int = 4 << 20

@@ -62,7 +62,6 @@ class Progress:
     """The next index to send (§5.3 nextIndex). match < next."""
     inflight: Inflight
     state: ProgressState = ProgressState.PROBE
-    learner: bool = False
     paused: bool = False
     """In PROBE: a message is out, wait for its answer or for the next heartbeat's."""
     doubtful: bool = False
@@ -86,12 +85,8 @@ class Progress:
         return True
 
     def become_probe(self) -> None:
-        if self.state is ProgressState.SNAPSHOT:
-            # If the snapshot arrived, the log goes on after it; if it did not, the probe will find out.
-            self.next = max(self.match + 1, self.pending_snapshot + 1)
-        else:
-            self.next = self.match + 1
         self._enter(ProgressState.PROBE)
+        self.next = self.match + 1
 
     def become_replicate(self) -> None:
         self._enter(ProgressState.REPLICATE)
@@ -101,12 +96,6 @@ class Progress:
         self._enter(ProgressState.SNAPSHOT)
         self.pending_snapshot = index
         self.snapshot_sent_ms = now_ms
-
-    def give_up_snapshot(self) -> None:
-        """The snapshot seems lost: begin again from what is known."""
-        assert self.state is ProgressState.SNAPSHOT, self.state
-        self.pending_snapshot = 0
-        self.become_probe()
 
     def _enter(self, state: ProgressState) -> None:
         self.state = state

@@ -89,7 +89,9 @@ class Raft(Elector):
         if self.now_ms >= leadership.quorum_deadline_ms:
             late_ms = self.now_ms - leadership.quorum_deadline_ms
             leadership.quorum_deadline_ms = self.now_ms + options.election_timeout_max_ms
-            if options.check_quorum and late_ms <= options.stall_ms:
+            excused = late_ms > options.stall_ms and self._excuses < options.max_excuses
+            self._excuses = self._excuses + 1 if excused else 0
+            if options.check_quorum and not excused:
                 # thesis §6.2: a leader that cannot reach a majority must not hold up its clients.
                 heard = {
                     member: True
@@ -107,6 +109,7 @@ class Raft(Elector):
             leadership.heartbeat_deadline_ms = self.now_ms + options.heartbeat_ms
             if options.lease_read_clock_drift is not None:
                 leadership.reads.begin(self.member, self.now_ms)
+                self._prolong_lease(leadership)
             self._broadcast_heartbeat(leadership)
 
     # ------------------------------------------------------------------ what the driver asks for
@@ -169,11 +172,15 @@ class Raft(Elector):
 
     def transfer_leadership(self, to: int) -> None:
         """Hand over to a voter that is up to date, or is brought so first (thesis §3.10). It is given up
-        after an election timeout. Raises `NotLeading`, `ProposalRefused`."""
+        after an election timeout, and when the leader is to keep it after all. Raises `NotLeading`,
+        `ProposalRefused`."""
         leadership = self._leading()
         if to not in self.configuration.voters:
             raise ProposalRefused(f"member {to} is not a voter")
-        if to == self.member or to == leadership.transferee:
+        if to == leadership.transferee:
+            return
+        if to == self.member:
+            self._abort_transfer(leadership)
             return
         leadership.transferee = to
         leadership.transfer_deadline_ms = self.now_ms + self.options.election_timeout_max_ms
@@ -233,15 +240,8 @@ class Raft(Elector):
             log.applying_index,
         )
         log.applied_index = index
-        leadership = self.leadership
-        if (
-            leadership is not None
-            and self.configuration.auto_leave
-            and leadership.pending_configuration_index <= index
-            and not leadership.transferee
-        ):
-            leadership.pending_configuration_index = log.last_index + 1
-            self._append("configuration", ConfigurationChange(), 0)
+        if self.leadership is not None:
+            self._leave_joint_if_due(self.leadership)
 
     def apply_configuration(self, entry: Entry) -> Configuration:
         """A committed configuration entry has its turn; returns the configuration from here on."""
@@ -264,6 +264,22 @@ class Raft(Elector):
         self._commit(leadership)
         if leadership.transferee and leadership.transferee not in configuration.voters:
             self._abort_transfer(leadership)
+
+    def _abort_transfer(self, leadership: Leadership) -> None:
+        leadership.transferee = 0
+        leadership.transfer_deadline_ms = math.inf
+        # What had to wait for it, and would wait until something else is applied.
+        self._leave_joint_if_due(leadership)
+
+    def _leave_joint_if_due(self, leadership: Leadership) -> None:
+        """§6: whoever leads leaves the joint configuration, once it is applied; thesis §4.3."""
+        if (
+            self.configuration.auto_leave
+            and leadership.pending_configuration_index <= self.log.applied_index
+            and not leadership.transferee
+        ):
+            leadership.pending_configuration_index = self.log.last_index + 1
+            self._append("configuration", ConfigurationChange(), 0)
 
     # ------------------------------------------------------------------ messages in
 

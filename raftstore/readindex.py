@@ -40,6 +40,8 @@ class ReadRounds:
     """Reads that belong to no round yet."""
     waiting: deque[tuple[int, int, list[PendingRead]]] = field(factory=deque)
     """(round, commit index at its opening, its reads), ascending."""
+    leased: bool = False
+    """Whether there is a lease that rounds prolong."""
     begun_ms: deque[tuple[int, float]] = field(factory=deque)
     """(round, when it was begun) of the rounds that may still prolong the lease, ascending."""
 
@@ -50,7 +52,8 @@ class ReadRounds:
         """A new round, which the leader, `member`, itself confirms."""
         self.round += 1
         self.confirmed[member] = self.round
-        self.begun_ms.append((self.round, now_ms))
+        if self.leased:
+            self.begun_ms.append((self.round, now_ms))
 
     def open(self, member: int, commit_index: int, now_ms: float) -> bool:
         """Put the new reads in a round. False without any."""

@@ -117,8 +117,10 @@ class Replicator:
             if news or reply.index == progress.match:
                 progress.become_replicate()
         elif progress.match >= self.log.floor_index:
-            progress.become_probe()
             progress.become_replicate()
+        elif progress.match >= progress.pending_snapshot:
+            # It came, and the log was cut beyond it meanwhile: do not wait with the next one.
+            progress.become_probe()
         if news:
             self._commit(leadership)
             if leadership.transferee == reply.sender:
@@ -140,8 +142,13 @@ class Replicator:
             progress.state is ProgressState.SNAPSHOT
             and self.now_ms - progress.snapshot_sent_ms >= self.options.snapshot_retry_ms
         ):
-            progress.give_up_snapshot()
+            # It seems lost: begin again from what is known.
+            progress.become_probe()
         leadership.reads.confirm(reply.sender, reply.read_round)
+        self._prolong_lease(leadership)
+
+    def _prolong_lease(self, leadership: Leadership) -> None:
+        """Thesis §6.4.1: from when a round was begun that a majority has confirmed."""
         drift = self.options.lease_read_clock_drift
         if drift is not None:
             since_ms = leadership.reads.confirmed_since_ms(self.configuration)
@@ -169,10 +176,6 @@ class Replicator:
         if leadership.progress[to].match == self.log.last_index:
             leadership.lease_forfeited = True
             self._send(TimeoutNow(self.member, to, self.term))
-
-    def _abort_transfer(self, leadership: Leadership) -> None:
-        leadership.transferee = 0
-        leadership.transfer_deadline_ms = math.inf
 
     # ------------------------------------------------------------------ a leader's messages
 

@@ -12,9 +12,14 @@ from understudy.raftstore.messages import (
     HardState,
     Heartbeat,
     HeartbeatReply,
+    Snapshot,
+    SnapshotRequest,
+    TimeoutNow,
     VoteReply,
     VoteRequest,
 )
+from understudy.raftstore.options import RaftOptions
+from understudy.raftstore.raft import Raft
 from understudy.raftstore.ready import NotLeading, ProposalRefused, Ready, Role
 
 
@@ -246,3 +251,119 @@ def test_entries_that_came_back_are_durable_only_when_they_were_written_again() 
         raft.persisted(ready)
         stable.append(raft.log.stable_index)
     assert stable == [1, 1, 2]
+
+
+def leading(**options: float | bool) -> Raft:
+    """A leader whose log ends with its own first entry, which is committed and applied."""
+    raft = member(**options)
+    elect(raft)
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, index=1))
+    work(raft)
+    return raft
+
+
+def test_a_joint_configuration_is_left_after_a_hand_over_that_came_to_nothing() -> None:
+    """Nothing may be proposed while leadership is handed over: what was put off is made up for."""
+    raft = leading()
+    changes = (Change("voter", 4), Change("remove", 3))
+    index = raft.propose_configuration(ConfigurationChange(changes))
+    ready = raft.ready()
+    raft.persisted(ready)
+    raft.transfer_leadership(2)
+    raft.step(AppendReply(3, 1, raft.term, index=index))
+    work(raft)
+    assert raft.configuration.joint and raft.log.last_index == index
+    raft.tick(raft.now_ms + raft.options.election_timeout_max_ms)
+    assert raft.role is Role.LEADER and raft.log.last_index == index + 1
+    assert raft.log.entries[-1].data == ConfigurationChange()
+
+
+def test_a_hand_over_to_the_leader_itself_takes_one_back() -> None:
+    raft = leading()
+    raft.propose("x", 1)
+    raft.transfer_leadership(3)
+    with pytest.raises(ProposalRefused):
+        raft.propose("y", 1)
+    raft.transfer_leadership(1)
+    raft.propose("y", 1)
+    work(raft)
+    raft.step(AppendReply(3, 1, raft.term, index=3))
+    assert not [m for m in work(raft) if isinstance(m, TimeoutNow)]
+
+
+def test_a_read_is_lost_with_its_term_even_if_the_same_member_leads_on() -> None:
+    raft = member(2)
+    raft.step(Heartbeat(1, 2, 1, 0, 0))
+    token = raft.read_index()
+    work(raft)
+    raft.step(Heartbeat(1, 2, 2, 0, 0))
+    assert raft.ready().lost_reads == (token,)
+
+
+@pytest.mark.parametrize("drift", [None, 1.5])
+@pytest.mark.parametrize("voters", [(1,), (1, 2, 3)])
+def test_a_leader_keeps_nothing_of_reads_that_are_answered(
+    drift: float | None, voters: tuple[int, ...]
+) -> None:
+    raft = member(voters=voters, **({"lease_read_clock_drift": drift} if drift else {}))
+    if len(voters) > 1:
+        elect(raft)
+    else:
+        raft.campaign()
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, index=1))
+    work(raft)
+    assert raft.leadership is not None
+    for _ in range(20):
+        raft.tick(raft.now_ms + raft.options.heartbeat_ms)
+        token = raft.read_index()
+        said = raft.ready()
+        reads = list(said.reads)
+        for beat in said.messages:
+            if isinstance(beat, Heartbeat):
+                raft.step(HeartbeatReply(beat.to, 1, raft.term, beat.read_round))
+        reads += raft.ready().reads
+        assert [read.token for read in reads] == [token]
+    rounds = raft.leadership.reads
+    assert (len(rounds.begun_ms), len(rounds.waiting), len(rounds.new)) == (0, 0, 0)
+
+
+def test_a_leader_that_is_late_each_time_is_excused_so_often_only() -> None:
+    """thesis §6.2: a leader that hears nobody holds up its clients; a stall excuses it, not for ever."""
+    raft = leading()
+    late = 0
+    while raft.role is Role.LEADER:
+        late += 1
+        assert late < 10
+        raft.tick(raft.now_ms + 2 * raft.options.election_timeout_max_ms)
+        work(raft)
+    # The first time that it looks, it finds that it had been followed before.
+    assert late == 2 * (1 + raft.options.max_excuses)
+
+
+def test_a_snapshot_that_came_and_is_too_old_already_is_followed_by_the_next_at_once() -> None:
+    raft = leading()
+
+    def write_and_compact() -> None:
+        index = raft.propose("x", 1)
+        work(raft)
+        raft.step(AppendReply(2, 1, raft.term, index))
+        work(raft)
+        raft.compact(Snapshot(index, raft.term, raft.configuration, None), 0)
+
+    write_and_compact()
+    raft.step(AppendReply(3, 1, raft.term, raft.log.last_index - 1, True, 0, 0))
+    raft.step(HeartbeatReply(3, 1, raft.term, 0))
+    (first,) = [m.snapshot.index for m in work(raft) if isinstance(m, SnapshotRequest)]
+    write_and_compact()
+    assert not [m for m in work(raft) if isinstance(m, SnapshotRequest)]
+    raft.step(AppendReply(3, 1, raft.term, first))
+    (second,) = [m.snapshot.index for m in work(raft) if isinstance(m, SnapshotRequest)]
+    assert second > first
+
+
+@pytest.mark.parametrize("limit", ["max_inflight_messages", "max_inflight_bytes"])
+def test_a_window_that_nothing_fits_through_is_refused(limit: str) -> None:
+    with pytest.raises(ValueError, match=limit):
+        RaftOptions(**{limit: 0})  # type: ignore[arg-type]
