@@ -2,8 +2,8 @@
 
 For transcripts, property tests and benchmarks of the core. Whoever holds it decides what happens next: which
 message arrives, is lost or comes twice, who crashes and when, how time passes. What must always hold is
-checked on the way: at most one leader a term, log matching, leader completeness, committed entries stay and
-are applied in one order everywhere.
+checked on the way: at most one leader a term, log matching, leader completeness, committed entries are
+durable at their majorities, stay and are applied in one order everywhere.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from random import Random
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from understudy.raftstore.confchange import ConfigurationChange
 from understudy.raftstore.memberlog import VolatileLog
@@ -19,6 +19,7 @@ from understudy.raftstore.messages import (
     AppendReply,
     AppendRequest,
     Entry,
+    HardState,
     Heartbeat,
     Message,
     ReadToken,
@@ -31,8 +32,32 @@ from understudy.raftstore.ready import PersistentState, Ready, Role
 
 
 @define
+class LazyLog(VolatileLog):
+    """As a real disk's log: a commit index that comes alone is written with what is written next."""
+
+    noted: HardState = field(factory=HardState)
+
+    def store(self, ready: Ready) -> bool:
+        state = ready.hard_state or self.noted
+        self.noted = state
+        alone = (state.term, state.vote) == (self.hard_state.term, self.hard_state.vote)
+        if alone and not ready.entries and ready.snapshot is None:
+            return True
+        return super().store(evolve(ready, hard_state=state))
+
+    def load(self) -> PersistentState:
+        self.noted = self.hard_state
+        return super().load()
+
+    def has(self, index: int, term: int | None) -> bool:
+        """Whether the entry, or a snapshot that covers it, is durable."""
+        offset = index - self.snapshot.index - 1
+        return offset < 0 or (offset < len(self.entries) and self.entries[offset].term == term)
+
+
+@define
 class Node:
-    disk: VolatileLog
+    disk: LazyLog
     raft: Raft | None
     """None while the member is down."""
     applied: list[object] = field(factory=list)
@@ -45,6 +70,8 @@ class Node:
     """Taken and not durable yet, in order."""
     clock_rate: float = 1.0
     """How fast its clock goes."""
+    commit_checked: int = 0
+    """As a leader: every commit up to here was found to be durable."""
     durable: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Of its disk: term, commit index, last index, snapshot index; none but the third ever goes back."""
 
@@ -71,7 +98,7 @@ class Loopback:
         self.nodes = {}
         for member in self.members:
             bootstrap = PersistentState.bootstrap(self.members)
-            self.nodes[member] = Node(VolatileLog.holding(bootstrap), None)
+            self.nodes[member] = Node(LazyLog.holding(bootstrap), None)
             self.start(member)
 
     # ---------------------------------------------------------------- members
@@ -94,7 +121,7 @@ class Loopback:
 
     def join(self, member: int) -> None:
         """A new member starts, with nothing; the group hears of it through a configuration change."""
-        self.nodes[member] = Node(VolatileLog.holding(PersistentState.joining()), None)
+        self.nodes[member] = Node(LazyLog.holding(PersistentState.joining()), None)
         self.start(member)
 
     def clock_ms(self, member: int) -> float:
@@ -152,6 +179,7 @@ class Loopback:
             self._check_disk(member, node)
             if tell:
                 raft.persisted(ready)
+                self._check_commit(node)
                 self._check_sent(ready.messages_after_sync, node)
                 self.network.extend(ready.messages_after_sync)
 
@@ -178,6 +206,7 @@ class Loopback:
         assert known == entry, f"member {member} applies {entry}, which is {known} elsewhere"
         if isinstance(entry.data, ConfigurationChange):
             raft.apply_configuration(entry)
+            self._check_commit(node)
         elif entry.data is not None:
             node.applied.append(entry.data)
         raft.applied(entry.index)
@@ -190,6 +219,7 @@ class Loopback:
         if node is not None and node.raft is not None:
             node.raft.advance_clock(self.clock_ms(message.to))
             node.raft.step(message)
+            self._check_commit(node)
         return message
 
     def drop(self, position: int) -> Message:
@@ -275,6 +305,21 @@ class Loopback:
         """The highest commit index that any running member has: what a heartbeat can tell of."""
         return max(node.raft.log.commit_index for node in self.nodes.values() if node.raft is not None)
 
+    def _check_commit(self, node: Node) -> None:
+        """What a leader calls committed is on the disks of a majority of its voters, of either half (§5.3,
+        §6); learners do not count, nor does what no disk has yet."""
+        raft = node.raft
+        assert raft is not None
+        log = raft.log
+        if raft.leadership is None or log.commit_index <= node.commit_checked:
+            node.commit_checked = log.commit_index
+            return
+        index = node.commit_checked = log.commit_index
+        term = log.term_at(index)
+        for voters in filter(None, (raft.configuration.voters, raft.configuration.outgoing)):
+            having = [voter for voter in voters if self.nodes[voter].disk.has(index, term)]
+            assert 2 * len(having) > len(voters), (index, term, having, raft.configuration)
+
     def _check_disk(self, member: int, node: Node) -> None:
         """On a disk, term, commit index and snapshot never go back; what was committed stays."""
         disk = node.disk
@@ -292,7 +337,7 @@ class Loopback:
         assert known == tuple(node.applied), (index, known, node.applied)
 
     def _check_progress(self, raft: Raft) -> None:
-        """A leader's windows hold, learners are not counted, and one configuration change is unapplied."""
+        """A leader's windows hold, and one configuration change is unapplied."""
         leadership = raft.leadership
         assert leadership is not None
         for member, progress in leadership.progress.items():

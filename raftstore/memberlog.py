@@ -1,7 +1,7 @@
 """What a member makes durable, behind an interface: it outlives the member, whose restart begins from it."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from attrs import define, field
 
@@ -76,7 +76,7 @@ class VolatileLog:
     """The entries after the snapshot."""
 
     @classmethod
-    def holding(cls, state: PersistentState) -> "VolatileLog":
+    def holding(cls, state: PersistentState) -> Self:
         return cls(state.hard_state, state.snapshot, list(state.entries))
 
     async def open(self) -> PersistentState:

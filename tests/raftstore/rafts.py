@@ -21,7 +21,7 @@ def member(
     entries: tuple[Entry, ...] = (),
     voters: tuple[int, ...] = (1, 2, 3),
     seed: int = 0,
-    **options: float | bool,
+    **options: float | bool | None,
 ) -> Raft:
     """A member that finds this on its disk, after a snapshot at index 0."""
     snapshot = Snapshot(0, 0, Configuration(voters=voters), None)

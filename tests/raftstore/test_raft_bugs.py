@@ -121,10 +121,7 @@ def test_etcd_11284_two_removals_in_a_row_leave_no_second_majority() -> None:
     deliver(loopback, to=2, drop_others=True)
     loopback.begin(2)
     assert loopback.raft(2).log.commit_index >= first > loopback.raft(2).log.applied_index
-    loopback.nodes[2].under_way, waiting = None, loopback.nodes[2].under_way
-    assert waiting is not None
-    loopback.raft(2).persisted(waiting)
-    loopback.network.extend(waiting.messages_after_sync)
+    loopback.sync(2)
     deliver(loopback, to=1)
     loopback.process(1)
     assert loopback.raft(1).configuration.voters == (1,)

@@ -306,7 +306,7 @@ def test_a_read_is_lost_with_its_term_even_if_the_same_member_leads_on() -> None
 def test_a_leader_keeps_nothing_of_reads_that_are_answered(
     drift: float | None, voters: tuple[int, ...]
 ) -> None:
-    raft = member(voters=voters, **({"lease_read_clock_drift": drift} if drift else {}))
+    raft = member(voters=voters, lease_read_clock_drift=drift)
     if len(voters) > 1:
         elect(raft)
     else:
