@@ -54,13 +54,19 @@ def deliver(loopback: Loopback, *kinds: type, to: int, drop_others: bool = False
             loopback.network.append(message)
 
 
-def exchange(loopback: Loopback, *members: int) -> None:
-    """Let these members talk until they have nothing to say; whatever goes to others is lost."""
+def exchange(loopback: Loopback, *members: int, slow: int = 0) -> None:
+    """Let these members talk until they have nothing to say; whatever goes to others is lost. The disk of one
+    is so slow that it does nothing meanwhile."""
     moved = True
     while moved:
         moved = False
         for number in members:
-            moved = not loopback.process(number).empty or moved
+            if number == slow:
+                ready = loopback.begin(number)
+                loopback.finish(number)
+            else:
+                ready = loopback.process(number)
+            moved = not ready.empty or moved
         loopback.network = [m for m in loopback.network if m.to in members and m.sender in members]
         while loopback.network:
             loopback.deliver(0)
@@ -330,6 +336,33 @@ def test_etcd_14143_what_was_acknowledged_survives_everybody_s_crash(crash: str)
         loopback.start(number)
     loopback.run(2_000)
     assert "x" in loopback.nodes[loopback.leader()].applied
+
+
+@pytest.mark.parametrize(("slow", "restarted"), [(0, 1), (0, 2), (1, 1), (2, 2)])
+def test_etcd_14140_what_a_read_saw_no_later_read_misses_whatever_disks_lost(
+    slow: int, restarted: int
+) -> None:
+    """A write that a read saw was on the disks of 1 and 2, the leader's own among them: either keeps it."""
+    loopback = group(3)
+    loopback.run(1_000)
+
+    def read(*members: int, slow: int = 0) -> list[object]:
+        reader = members[0]
+        token = loopback.raft(reader).read_index()
+        exchange(loopback, *members, slow=slow)
+        index = loopback.nodes[reader].reads[token]
+        assert index is not None and loopback.raft(reader).log.applied_index >= index
+        return list(loopback.nodes[reader].applied)
+
+    loopback.raft(1).propose("x", 1)
+    seen = read(1, 2, slow=slow)
+    assert seen == ([] if slow else ["x"])
+    loopback.crash(1)
+    loopback.crash(2)
+    loopback.start(restarted)
+    loopback.run(2_000)
+    leader = loopback.leader()
+    assert read(leader, 4 - leader if restarted == 1 else 5 - leader)[: len(seen)] == seen
 
 
 @pytest.mark.parametrize("crash", ["before sync", "after sync", "compacted"])
