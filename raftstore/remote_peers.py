@@ -1,4 +1,4 @@
-"""Members in other processes: a connection to each, made from its peer URLs and made again when it is lost."""
+"""Members in other processes: a connection to each, made from its peer URLs, and again when it is lost."""
 
 import logging
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from attrs import define, field
 
 from understudy.actors import Ref, Signal
-from understudy.actors.remote import ConnectFailed, Peer, PeerQuarantined, Remote
+from understudy.actors.remote import ConnectFailed, Peer, Remote
 from understudy.mailbox import Refusal
 from understudy.raftstore.membership import Membership, WhichCluster
 from understudy.raftstore.storage import Storage
@@ -39,8 +39,8 @@ class RemotePeers:
 
     Every node has its group's actor under the same name; its member is the child `member-ID`. A newcomer has
     to be told (`learn`) who is there, as etcd's `--initial-cluster` does; the log tells everything later. Who
-    was taken out stays known: it may have to be told. Of several addresses of a member, one is used at a time.
-    Nobody of another cluster is ever told anything, whatever its number and address.
+    was taken out stays known: it may have to be told. One of a member's addresses is used at
+    a time. Nobody of another cluster is ever told anything, whatever its number and address.
     """
 
     node: Remote

@@ -98,6 +98,12 @@ class EtcdConfig:
                 f"--initial-cluster does not name this member, {self.name!r}",
                 f"it names {', '.join(sorted(found))}: give --name, or add {self.name}={own[0]}",
             )
+        if self.initial_advertise_peer_urls != DEFAULT_PEER_URL and set(found[self.name]) != set(own):
+            raise EtcdStartError(
+                f"--initial-cluster has {self.name} at {_listed(found[self.name])}, and "
+                f"--initial-advertise-peer-urls is {_listed(own)}",
+                "others come where --initial-cluster says: give the same to both",
+            )
         return found
 
     def compactor(self) -> Compactor | None:
@@ -210,6 +216,10 @@ def parse_cluster(text: str) -> dict[str, list[Url]]:
             )
         found.setdefault(name, []).append(parse_url(url, "--initial-cluster"))
     return found
+
+
+def _listed(urls: list[Url]) -> str:
+    return ",".join(str(url) for url in urls)
 
 
 def unknown_variables(environment: Mapping[str, str], known: set[str]) -> list[str]:

@@ -79,7 +79,7 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
     --data-dir. A flag overrides its variable.
     """
     try:
-        from understudy.raftstore.etcd.configuration import EtcdConfig
+        from understudy.raftstore.etcd.configuration import EtcdConfig, unknown_variables
     except ModuleNotFoundError as missing:
         if missing.name not in ("h2", "google", "google.protobuf"):
             raise
@@ -90,6 +90,10 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
     if log_level not in levels:
         return complain(f"--log-level is {log_level!r}", "it is debug, info, warn or error")
     logging.basicConfig(level=levels[log_level], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in unknown_variables(
+        os.environ, {f"ETCD_{flag.upper()}" for flag in (*flags, "log_level", "logger")}
+    ):
+        logging.getLogger("understudy").warning("unrecognized environment variable %s", name)
     config = EtcdConfig(**flags)
     return serve_until_stopped(lambda: _serve(config), EtcdStartError, STOP_SECONDS_MAX)
 

@@ -4,8 +4,13 @@ A real adapter: it lists folders of this machine.
 """
 
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
+
+from . import complain
 
 if TYPE_CHECKING:
     from understudy.raftstore.wal.folder import Identity
@@ -50,3 +55,25 @@ async def owners(folder: Path) -> "list[Identity]":
             error.path = str(member.parent / error.path)
             raise
     return found
+
+
+def run_on_folder(main: Callable[[], Awaitable[int]]) -> int:
+    """Run it to its end; see `guarded`."""
+    import trio
+
+    return guarded(lambda: trio.run(main))
+
+
+def guarded(main: Callable[[], int]) -> int:
+    """Run it; returns its exit code, 1 for damage or 2 for a mistake, each told in a line."""
+    from understudy.actors.disk import DiskError
+    from understudy.raftstore.wal.errors import Damaged, StoreFolderError, unusable
+
+    try:
+        return main()
+    except Damaged as error:
+        click.echo(f"understudy: {error}", err=True)
+        return 1
+    except (StoreFolderError, DiskError) as error:
+        refused = error if isinstance(error, StoreFolderError) else unusable("", error)
+        return complain(f"{refused.path}: {refused.what}", refused.advice)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from . import complain
-from .folders import member_folders
+from .folders import guarded, member_folders, run_on_folder
+from .restoring import restore
 
 if TYPE_CHECKING:
     from understudy.actors.disk import Disk
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from understudy.raftstore.wal.folder import Identity
 
 T = TypeVar("T")
-ETCD_TOKEN = "etcd-cluster"
-"""The default of `understudy etcd --initial-cluster-token`."""
 SHOWN_BYTES = 60
 """Of a key or value."""
 WIDTH_MIN = 120
@@ -127,84 +125,18 @@ def status(file: Path, as_json: bool) -> int:
         click.echo(json.dumps(values) if as_json else "\n".join(f"{k}: {v}" for k, v in values.items()))
         return 0
 
-    return _guarded(lambda: _run(read))
+    return run_on_folder(read)
 
 
-@snapshot.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--data-dir", required=True, type=click.Path(path_type=Path), help="Where to make the folders.")
-@click.option("--members", type=click.IntRange(1, 9), default=3, show_default=True, help="Of the new group.")
-@click.option(
-    "--initial-cluster-token",
-    "--token",
-    "token",
-    default=ETCD_TOKEN,
-    show_default=True,
-    help="Names the new cluster, as `understudy etcd` is told it.",
-)
-def restore(file: Path, data_dir: Path, members: int, token: str) -> int:
-    """Make the folders of a new group, DIR/member-1 and so on, that begins from a snapshot.
-
-    `understudy etcd --data-dir DIR` goes on from there, with the same keys at the same revisions.
-    """
-    from understudy.actors.real_disk import RealDisk
-    from understudy.raftstore.founding import local_founders
-    from understudy.raftstore.wal.disklog import DiskLog
-    from understudy.raftstore.wal.folder import Identity
-    from understudy.raftstore.wal.logs import cluster_id, restored_state
-    from understudy.raftstore.wal.saved_snapshots import read_saved_snapshot
-
-    async def make() -> int:
-        found, _ = await read_saved_snapshot(RealDisk(file.parent), file.name)
-        state = restored_state(found, local_founders(members))
-        for member in range(1, members + 1):
-            name = f"member-{member}"
-            log = DiskLog(RealDisk(data_dir), name, Identity(cluster_id(token), member), state)
-            await log.open()
-            await log.close()
-            click.echo(f"{data_dir / name}: begins from entry {found.index}")
-        flags = "" if members == 3 else f" --members {members}"
-        flags += "" if token == ETCD_TOKEN else f" --initial-cluster-token {token}"
-        click.echo(f"start it: understudy etcd --data-dir {data_dir}{flags}")
-        return 0
-
-    for member in range(1, members + 1):
-        if (data_dir / f"member-{member}").exists():
-            return complain(f"{data_dir / f'member-{member}'} exists already", "name another folder")
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return complain(f"{data_dir}: {error.strerror}")
-    return _guarded(lambda: _run(make))
+snapshot.add_command(restore)
 
 
 # ---------------------------------------------------------------- folders
 
 
-def _run(main: Callable[[], Awaitable[T]]) -> T:
-    import trio
-
-    return trio.run(main)
-
-
-def _guarded(main: Callable[[], int]) -> int:
-    """Run it; damage is exit code 1, a mistake 2."""
-    from understudy.actors.disk import DiskError
-    from understudy.raftstore.wal.errors import Damaged, StoreFolderError, unusable
-
-    try:
-        return main()
-    except Damaged as error:
-        click.echo(f"understudy: {error}", err=True)
-        return 1
-    except (StoreFolderError, DiskError) as error:
-        refused = error if isinstance(error, StoreFolderError) else unusable("", error)
-        return complain(f"{refused.path}: {refused.what}", refused.advice)
-
-
 def _on_members(folder: Path, main: Callable[[list[Path]], int]) -> int:
     members = member_folders(folder)
-    return _guarded(lambda: main(members or [folder]))
+    return guarded(lambda: main(members or [folder]))
 
 
 def _only(members: list[Path]) -> Path:
@@ -220,6 +152,8 @@ def _only(members: list[Path]) -> Path:
 
 def _in_folder(folder: Path, main: Callable[["Disk", str, "Identity"], Awaitable[T]]) -> T:
     """Hold a member's folder and do something with it."""
+    import trio
+
     from understudy.actors.real_disk import RealDisk
     from understudy.raftstore.wal.examine import opened
 
@@ -228,7 +162,7 @@ def _in_folder(folder: Path, main: Callable[["Disk", str, "Identity"], Awaitable
         async with opened(disk, folder.name) as owner:
             return await main(disk, folder.name, owner)
 
-    return _run(run)
+    return trio.run(run)
 
 
 # ---------------------------------------------------------------- what is printed

@@ -1,13 +1,16 @@
-"""Stores that are reached by the etcd API, for tests: in memory, and a real etcd's server on loopback."""
+"""Stores that are reached by the etcd API, for tests: in memory; ours and a real etcd as processes."""
 
 import os
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 import pytest
 
@@ -21,6 +24,8 @@ from understudy.raftstore.memory import memory_store
 from understudy.raftstore.storage import Storage
 
 START_SECONDS = 20.0
+READY = "ready to serve client requests"
+"""What either server says when it is."""
 
 
 class ThroughTheApi(RemoteStore):
@@ -80,17 +85,34 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def process(command: list[str], log: Path, ready: str, environment: dict[str, str]) -> Iterator[None]:
-    """A process that has said `ready`, ended with the block."""
-    with log.open("w") as output:
-        running = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **environment}
-        )
+    """A process that has said `ready`, ended with the block. What it says is in `log`."""
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    said: SimpleQueue[bool] = SimpleQueue()
+
+    def listen() -> None:
+        assert running.stdout is not None
+        with running.stdout as lines, log.open("w", buffering=1) as output:
+            for line in lines:
+                output.write(line)
+                if ready in line:
+                    said.put(True)
+        said.put(False)
+
+    listener = Thread(target=listen)
+    listener.start()
     try:
-        end = time.monotonic() + START_SECONDS
-        while ready not in log.read_text():
-            if running.poll() is not None or time.monotonic() > end:
-                pytest.fail(f"{command[0]} does not start:\n{log.read_text()}")
-            time.sleep(0.02)
+        try:
+            started = said.get(timeout=START_SECONDS)
+        except Empty:
+            started = False
+        if not started:
+            pytest.fail(f"{command[0]} does not start:\n{log.read_text()}")
         yield
     finally:
         running.terminate()
@@ -100,6 +122,53 @@ def process(command: list[str], log: Path, ready: str, environment: dict[str, st
             running.kill()
             running.wait()
             pytest.fail(f"{command[0]} does not stop:\n{log.read_text()}")
+        finally:
+            listener.join()
+
+
+def understudy(*arguments: str) -> str:
+    """What a command of ours prints: output first, then complaints."""
+    command = [sys.executable, "-m", "understudy", *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=20, env={**os.environ, "PYTHONSAFEPATH": "1"}
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return f"{done.stdout}{done.stderr}"
+
+
+@contextmanager
+def understudy_etcd(folder: Path, *flags: str) -> Iterator[str]:
+    """Three members in one process; yields the client URL."""
+    (port,) = free_ports(1)
+    scheme = "https" if "--cert-file" in flags else "http"
+    url = f"{scheme}://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "understudy", "etcd", "--data-dir", str(folder / "data")]
+    command += ["--listen-client-urls", url, *flags]
+    with process(command, folder / "understudy.log", READY, {"PYTHONSAFEPATH": "1"}):
+        yield url
+
+
+def side_by_side(starts: Sequence[AbstractContextManager[None]], stack: ExitStack) -> None:
+    """Enter what waits for one another: nobody is ready before there is a majority."""
+    with ThreadPoolExecutor(len(starts)) as pool:
+        for each, entering in [(each, pool.submit(each.__enter__)) for each in starts]:
+            entering.result()
+            stack.push(each)
+
+
+def etcdctl(url: str, *arguments: str, given: str = "", seconds: float = 15.0) -> str:
+    """What etcdctl prints, without its log lines; output first, then complaints."""
+    program = required("etcdctl", "etcd-client")
+    done = subprocess.run(
+        [program, "--endpoints", url, "--command-timeout", "8s", *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        env={**os.environ, "ETCDCTL_API": "3"},
+    )
+    lines = [line for line in f"{done.stdout}{done.stderr}".splitlines() if '"level":' not in line]
+    return "\n".join(lines)
 
 
 @contextmanager
@@ -113,7 +182,7 @@ def real_etcd(folder: Path) -> Iterator[str]:
     command += ["--initial-cluster", f"default={peer_url}"]
     command += ["--listen-client-urls", url, "--advertise-client-urls", url]
     command += ["--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url]
-    with process(command, folder / "etcd.log", "ready to serve client requests", {}):
+    with process(command, folder / "etcd.log", READY, {}):
         yield url
 
 

@@ -7,45 +7,12 @@ import json
 import os
 import re
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.raftstore.etcd.etcds import certificates, free_ports, process, real_etcd, required
-
-READY = "ready to serve client requests"
-
-
-@contextmanager
-def understudy_etcd(folder: Path, *flags: str) -> Iterator[str]:
-    """Three members in one process; yields the client URL."""
-    (port,) = free_ports(1)
-    scheme = "https" if "--cert-file" in flags else "http"
-    url = f"{scheme}://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "understudy", "etcd", "--data-dir", str(folder / "data")]
-    command += ["--listen-client-urls", url, *flags]
-    with process(command, folder / "understudy.log", READY, {"PYTHONSAFEPATH": "1"}):
-        yield url
-
-
-def etcdctl(url: str, *arguments: str, given: str = "", seconds: float = 15.0) -> str:
-    """What etcdctl prints, without its log lines; output first, then complaints."""
-    program = required("etcdctl", "etcd-client")
-    done = subprocess.run(
-        [program, "--endpoints", url, "--command-timeout", "8s", *arguments],
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        env={**os.environ, "ETCDCTL_API": "3"},
-    )
-    lines = [line for line in f"{done.stdout}{done.stderr}".splitlines() if '"level":' not in line]
-    return "\n".join(lines)
+from tests.raftstore.etcd.etcds import etcdctl, real_etcd, required, understudy, understudy_etcd
 
 
 def masked(text: str, url: str) -> str:
@@ -338,82 +305,6 @@ def test_a_restart_keeps_everything(tmp_path: Path) -> None:
     ]
 
 
-def test_members_that_know_one_another_by_their_certificates(tmp_path: Path) -> None:
-    required("etcdctl", "etcd-client")
-    certificates(tmp_path, ("a", "b"))
-    clients, peers = free_ports(2), free_ports(2)
-    urls = [f"http://127.0.0.1:{port}" for port in clients]
-    peer_urls = [f"https://127.0.0.1:{port}" for port in peers]
-
-    def member(number: int) -> AbstractContextManager[None]:
-        name = "ab"[number]
-        command = [sys.executable, "-m", "understudy", "etcd", "--name", name]
-        command += ["--data-dir", str(tmp_path / f"{name}.etcd"), "--listen-client-urls", urls[number]]
-        command += ["--listen-peer-urls", peer_urls[number]]
-        command += ["--initial-advertise-peer-urls", peer_urls[number]]
-        command += ["--initial-cluster", f"a={peer_urls[0]},b={peer_urls[1]}"]
-        command += ["--peer-cert-file", str(tmp_path / f"{name}.pem")]
-        command += ["--peer-key-file", str(tmp_path / f"{name}.key")]
-        command += ["--peer-trusted-ca-file", str(tmp_path / "ca.pem")]
-        return process(command, tmp_path / f"{name}.log", READY, {"PYTHONSAFEPATH": "1"})
-
-    with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        members = [member(0), member(1)]
-        for each, entering in [(each, pool.submit(each.__enter__)) for each in members]:
-            entering.result()
-            stack.push(each)
-        assert etcdctl(urls[0], "put", "k", "v") == "OK"
-        assert etcdctl(urls[1], "get", "k") == "k\nv"
-
-
-def test_one_process_per_member_and_a_fourth_that_joins(tmp_path: Path) -> None:
-    required("etcdctl", "etcd-client")
-    clients, peers = free_ports(4), free_ports(4)
-    names = "abcd"
-    urls = [f"http://127.0.0.1:{port}" for port in clients]
-    peer_urls = [f"http://127.0.0.1:{port}" for port in peers]
-
-    def member(number: int, count: int, state: str) -> AbstractContextManager[None]:
-        cluster = ",".join(f"{names[each]}={peer_urls[each]}" for each in range(count))
-        name = names[number]
-        command = [
-            sys.executable,
-            "-m",
-            "understudy",
-            "etcd",
-            "--name",
-            name,
-            "--data-dir",
-            str(tmp_path / name),
-        ]
-        command += ["--listen-client-urls", urls[number], "--listen-peer-urls", peer_urls[number]]
-        command += ["--initial-advertise-peer-urls", peer_urls[number]]
-        command += ["--initial-cluster", cluster, "--initial-cluster-state", state]
-        return process(command, tmp_path / f"{name}.log", READY, {"PYTHONSAFEPATH": "1"})
-
-    with ExitStack() as stack:
-        founders = [member(number, 3, "new") for number in range(3)]
-        # Nobody is ready before there is a majority: they are waited for side by side.
-        with ThreadPoolExecutor(3) as pool:
-            for founder, entering in [(each, pool.submit(each.__enter__)) for each in founders]:
-                entering.result()
-                stack.push(founder)
-        assert etcdctl(urls[1], "put", "k", "v") == "OK"
-        assert etcdctl(urls[2], "get", "k") == "k\nv"
-        added = etcdctl(urls[0], "member", "add", "d", "--learner", "--peer-urls", peer_urls[3])
-        found = re.search(r"Member +([0-9a-f]+) added", added)
-        assert found is not None, added
-        stack.enter_context(member(3, 4, "existing"))
-        end = time.monotonic() + 10.0
-        while "promoted" not in (said := etcdctl(urls[0], "member", "promote", found[1])):
-            assert "in sync with leader" in said and time.monotonic() < end, said
-        assert etcdctl(urls[0], "member", "list").count(", false") == 4
-        assert etcdctl(urls[3], "get", "k") == "k\nv"
-        assert len(etcdctl(urls[3], "member", "list").splitlines()) == 4
-        hashes = {etcdctl(url, "endpoint", "hashkv").split(", ")[1] for url in urls}
-        assert len(hashes) == 1
-
-
 def test_a_saved_snapshot_is_restored_with_the_same_keys_and_revision(tmp_path: Path) -> None:
     required("etcdctl", "etcd-client")
     file = tmp_path / "saved.db"
@@ -448,15 +339,6 @@ def test_a_saved_snapshot_is_restored_with_the_same_keys_and_revision(tmp_path: 
     damaged[-1] ^= 1
     file.write_bytes(damaged)
     assert "SHA-256" in understudy("store", "snapshot", "status", str(file))
-
-
-def understudy(*arguments: str) -> str:
-    command = [sys.executable, "-m", "understudy", *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=20, env={**os.environ, "PYTHONSAFEPATH": "1"}
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return f"{done.stdout}{done.stderr}"
 
 
 def _unnamed(answer: str) -> str:

@@ -1,0 +1,134 @@
+"""`understudy store snapshot restore`: folders for the members of a new cluster that begins from a snapshot.
+
+A real adapter: it reads the snapshot and writes the folders. Flags are `etcdctl snapshot restore`'s, besides
+`--members` for a cluster that is one process.
+"""
+
+import hashlib
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import complain
+from .folders import member_folders, run_on_folder
+
+if TYPE_CHECKING:
+    from understudy.raftstore.etcd.configuration import EtcdConfig
+    from understudy.raftstore.storage.cluster import ClusterMember
+
+TOKEN = "etcd-cluster"
+PEER_URL = "http://localhost:2380"
+"""Defaults of `understudy etcd`."""
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--data-dir", default="", help="Where to make the folders; NAME.etcd unless given.")
+@click.option("--members", type=click.IntRange(1, 9), default=3, help="Of a cluster that is one process.")
+@click.option("--name", default="default", help="Name of this member, of several processes.")
+@click.option("--initial-cluster", default="", help="NAME=URL,... of all members: a process for each.")
+@click.option("--initial-advertise-peer-urls", default=PEER_URL, help="Where other members come.")
+@click.option("--initial-cluster-token", "--token", "token", default=TOKEN, help="Names the new cluster.")
+@click.option(
+    "--skip-hash-check",
+    type=click.BOOL,
+    is_flag=False,
+    flag_value="true",
+    default=False,
+    help="Take a file whose SHA-256 is wrong; its checksums must be right all the same.",
+)
+def restore(
+    file: Path,
+    data_dir: str,
+    members: int,
+    name: str,
+    initial_cluster: str,
+    initial_advertise_peer_urls: str,
+    token: str,
+    skip_hash_check: bool,
+) -> int:
+    """Make the folders of a new cluster that begins from a snapshot, with the same keys and revisions.
+
+    For a cluster that is one process this is all: `understudy etcd --data-dir DIR` goes on from there. With
+    --initial-cluster it makes the folder of one member: run it on each machine, with the same file, token and
+    --initial-cluster, then start each member with the same flags. Members of the old cluster are not let in.
+    """
+    from understudy.raftstore.etcd.configuration import EtcdConfig
+    from understudy.raftstore.etcd.listening import EtcdStartError
+    from understudy.raftstore.founding import local_founders
+
+    config = EtcdConfig(
+        name=name,
+        data_dir=data_dir,
+        members=members,
+        initial_cluster=initial_cluster,
+        initial_advertise_peer_urls=initial_advertise_peer_urls,
+        initial_cluster_token=token,
+    )
+    try:
+        config.check()
+    except EtcdStartError as error:
+        return complain(error.message, error.hint)
+    founders = local_founders(members) if config.alone else config.founders()
+    folder = Path(config.folder)
+    there = member_folders(folder)
+    if there:
+        return complain(f"{there[0]} exists already", "name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return complain(f"{folder}: {error.strerror}")
+    own = [each for each in founders if config.alone or each.name == name]
+    return run_on_folder(lambda: _make(file, config, founders, own, not skip_hash_check))
+
+
+async def _make(
+    file: Path,
+    config: "EtcdConfig",
+    founders: "Sequence[ClusterMember]",
+    own: "Sequence[ClusterMember]",
+    check_digest: bool,
+) -> int:
+    from understudy.actors.real_disk import RealDisk
+    from understudy.raftstore.wal.disklog import DiskLog
+    from understudy.raftstore.wal.folder import Identity
+    from understudy.raftstore.wal.logs import cluster_id, restored_state
+    from understudy.raftstore.wal.saved_snapshots import read_saved_snapshot
+
+    found, _ = await read_saved_snapshot(RealDisk(file.parent), file.name, check_digest)
+    state = restored_state(found, founders)
+    # Nobody comes from elsewhere to the members of one process.
+    cluster = cluster_id(config.initial_cluster_token, "" if config.alone else _origin(file, founders))
+    folder = Path(config.folder)
+    for member in own:
+        place = f"member-{member.id}"
+        log = DiskLog(RealDisk(folder), place, Identity(cluster, member.id), state)
+        await log.open()
+        await log.close()
+        click.echo(f"{folder / place}: begins from entry {found.index}, in cluster {cluster:016x}")
+    click.echo(f"start it: {shlex.join(['understudy', 'etcd', *_flags(config)])}")
+    return 0
+
+
+def _origin(file: Path, founders: "Sequence[ClusterMember]") -> str:
+    """What makes a restored cluster another one than any before: the file and its members, so that all
+    machines come to the same."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return " ".join([digest, *(f"{each.name}={','.join(each.peer_urls)}" for each in founders)])
+
+
+def _flags(config: "EtcdConfig") -> list[str]:
+    """What the restored member is started with, besides where it listens."""
+    given = {
+        "--name": (config.name, "default"),
+        "--data-dir": (config.folder, ""),
+        "--members": (str(config.members), "3"),
+        "--initial-cluster": (config.initial_cluster, ""),
+        "--initial-advertise-peer-urls": (config.initial_advertise_peer_urls, PEER_URL),
+        "--initial-cluster-token": (config.initial_cluster_token, TOKEN),
+    }
+    return [word for flag, (value, default) in given.items() if value != default for word in (flag, value)]
