@@ -199,6 +199,44 @@ def test_a_member_that_moved_is_reached_at_its_new_address() -> None:
     simulated(scenario)
 
 
+def test_a_member_is_reached_at_whichever_of_its_addresses_answers() -> None:
+    async def scenario(b: Bench) -> None:
+        peers = RemotePeers(b.nodes[1], 1)
+        peers.learn((ClusterMember(2, "node-2", ("sim:nowhere", b.nodes[2].address, "sim:nowhere-else")),))
+        nursery = await b.stack.enter_async_context(b.world.nursery())
+        b.stack.callback(nursery.cancel)
+        nursery.start_soon(peers.run)
+        await b.world.sleep(5.0)
+        assert peers.get(2) is not None
+        assert b.network is not None
+        b.network.refusing.add("etcd-2")
+        b.network.cut("etcd-1", "etcd-2")
+        await b.world.sleep(5.0)
+        assert peers.get(2) is None
+        b.network.refusing.clear()
+        await b.world.sleep(10.0)
+        assert peers.get(2) is not None
+
+    simulated(scenario)
+
+
+def test_nobody_of_another_cluster_is_told_anything() -> None:
+    async def scenario(b: Bench) -> None:
+        peers = RemotePeers(b.nodes[1], 1, cluster=7)
+        peers.learn((ClusterMember(2, "node-2", (b.nodes[2].address,)),))
+        nursery = await b.stack.enter_async_context(b.world.nursery())
+        b.stack.callback(nursery.cancel)
+        nursery.start_soon(peers.run)
+        for _ in range(50):
+            await b.world.sleep(0.1)
+            assert peers.get(2) is None
+        peers.cluster = 0
+        await b.world.sleep(1.0)
+        assert peers.get(2) is not None
+
+    simulated(scenario)
+
+
 @pytest.mark.parametrize(
     ("url", "address"),
     [
