@@ -18,6 +18,7 @@ from understudy.raftstore.storage import (
     LeaseRevoke,
     NoSpace,
     Put,
+    Range,
     Txn,
 )
 
@@ -38,6 +39,14 @@ def room_needed(request: Any) -> int:
     return 0
 
 
+def _changes_keys(request: Any) -> bool:
+    """Whether a write is about keys and leases. A transaction that only reads is not, unless it holds
+    another, as in etcd."""
+    if isinstance(request, Txn):
+        return not all(isinstance(each, Range) for each in (*request.success, *request.failure))
+    return isinstance(request, Put | DeleteRange | Compact | LeaseGrant | LeaseRevoke)
+
+
 @define
 class Alarms:
     raised: dict[AlarmMember, None] = field(factory=dict)
@@ -48,6 +57,8 @@ class Alarms:
         alarm = AlarmMember(request.member, request.alarm)
         match request.action:
             case "activate":
+                if alarm.alarm == "none":
+                    return ()
                 self.raised[alarm] = None
                 return (alarm,)
             case "deactivate":
@@ -63,9 +74,7 @@ class Alarms:
         if not self.raised:
             return
         kinds = {alarm.alarm for alarm in self.raised}
-        if "corrupt" in kinds and isinstance(
-            request, Put | DeleteRange | Txn | Compact | LeaseGrant | LeaseRevoke
-        ):
+        if "corrupt" in kinds and _changes_keys(request):
             raise Corrupt()
         if "nospace" in kinds and room_needed(request):
             raise NoSpace()

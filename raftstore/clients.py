@@ -43,10 +43,10 @@ from understudy.raftstore.readindex import ReadState
 from understudy.raftstore.ready import NotLeading, ProposalRefused
 from understudy.raftstore.storage import (
     Alarm,
+    AlarmMember,
     AsUser,
     LeaseKeepAlive,
     LeaseTimeToLive,
-    NoSpace,
     NotLeader,
     RequestProgress,
     Status,
@@ -190,11 +190,14 @@ class Clients:
 
     def _propose(self, waiting: Waiting, settled: int) -> None:
         """Propose a request. `settled`: see `Command`; 0 where it is not known."""
-        if self.machine.over_quota(waiting.request):
-            self.propose_own(Alarm("activate", self.member, "nospace"))
-            self._answer(waiting, Answer(refusal=NoSpace()))
-            return
-        request = self.machine.proposal(waiting.request, self.world.monotonic())
+        machine = self.machine
+        if machine.remembered(waiting.asker.session, waiting.number) is None:
+            alarm = AlarmMember(self.member, "nospace")
+            if machine.over_quota(waiting.request) and alarm not in machine.alarms.raised:
+                # It is the alarm that refuses the request when that is applied. (A copy of it may be in the
+                # log before: then it is done, and not refused.)
+                self.propose_own(Alarm("activate", alarm.member, alarm.alarm))
+        request = machine.proposal(waiting.request, self.world.monotonic())
         command = Command(waiting.asker.session, waiting.number, settled, request)
         try:
             self.raft.propose(command, size_bytes(request))

@@ -324,7 +324,16 @@ class StateMachine:
 
     def _hashing(self) -> Generator[None, None, HashReply]:
         """Over all that is replicated but the sessions, as it is now."""
-        rest = encode([tuple(self.store.leases), self.users.state(), tuple(self.alarms.raised)])
+        store = self.store
+        rest = encode(
+            [
+                tuple(store.leases),
+                store.next_lease,
+                self.users.state(),
+                tuple(self.alarms.raised),
+                self.cluster.state(),
+            ]
+        )
         return _hashed_with(rest, self.store.hashing(HashKV()))
 
     def status(

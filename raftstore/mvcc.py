@@ -221,21 +221,21 @@ class MvccStore:
     def _read(self, request: Range, revision: int) -> RangeReply:
         """`revision` is what to answer with: within a transaction that has changed something, the coming
         one."""
-        keys, limit = self.keys, request.limit
+        keys, limit = self.keys, max(0, request.limit)
         past = request.revision if 0 < request.revision < revision else 0
-        plain = (
-            request.sort_order == "none"
-            and request.sort_target == "key"
-            and not (
-                request.min_mod_revision
-                or request.max_mod_revision
-                or request.min_create_revision
-                or request.max_create_revision
-            )
+        # Sorted by another field without an order, as etcd has it, is only the page and the pair behind it.
+        whole = request.sort_order != "none" or bool(
+            request.min_mod_revision
+            or request.max_mod_revision
+            or request.min_create_revision
+            or request.max_create_revision
         )
+        plain = not whole and request.sort_target == "key"
+        head = 0 if whole or not limit else limit + (not plain)
         if past:
             pairs = keys.range_at(request.key, request.range_end, past)
             count = len(pairs)
+            pairs = pairs[:head] if head else pairs
         elif not request.range_end:
             pair = keys.latest(request.key)
             pairs = [pair] if pair is not None else []
@@ -244,12 +244,12 @@ class MvccStore:
             count = keys.live_count(request.key, request.range_end)
             if request.count_only:
                 return RangeReply(revision, (), False, count)
-            pairs = keys.live_head(request.key, request.range_end, limit if plain else 0)
+            pairs = keys.live_head(request.key, request.range_end, head)
         if request.count_only:
             return RangeReply(revision, (), False, count)
         if not plain:
             pairs = _sorted(request, [pair for pair in pairs if _passes(request, pair)])
-        more = 0 < limit < (count if plain else len(pairs))
+        more = 0 < limit < (len(pairs) if whole else count)
         if limit:
             pairs = pairs[:limit]
         if request.keys_only:
@@ -384,9 +384,9 @@ def _hashing(keys: KeySpace, revision: int, reply: HashKVReply) -> Generator[Non
 def _passes(request: Range, pair: KeyValue) -> bool:
     return not (
         pair.mod_revision < request.min_mod_revision
-        or 0 < request.max_mod_revision < pair.mod_revision
+        or (request.max_mod_revision and request.max_mod_revision < pair.mod_revision)
         or pair.create_revision < request.min_create_revision
-        or 0 < request.max_create_revision < pair.create_revision
+        or (request.max_create_revision and request.max_create_revision < pair.create_revision)
     )
 
 

@@ -47,8 +47,8 @@ async def serve_password(
     if isinstance(request, Authenticate):
         return await _authenticate(request, ask, world)
     password = request.password.encode()
-    hashed = request.hashed_password
-    if not hashed and not (isinstance(request, UserAdd) and request.no_password):
+    hashed = ""
+    if not (isinstance(request, UserAdd) and request.no_password):
         if len(password) > PASSWORD_BYTES_MAX:
             raise AuthError("password too long", f"{len(password)} bytes, at most {PASSWORD_BYTES_MAX}")
         salt = make_salt(world.rng("bcrypt salts").randbytes(16), cost)

@@ -143,6 +143,8 @@ def check_state(
             check_put(operation, keys, leases)
     for operation in flat:
         if isinstance(operation, Range):
+            if operation.revision < 0:
+                raise Compacted(compact_revision)  # Alone, it means now; but here it is taken as it is.
             check_range(operation, revision, compact_revision)
 
 

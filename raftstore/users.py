@@ -242,8 +242,10 @@ class Users:
         if not self.enabled:
             raise AuthError("auth not enabled")
         user = self.users.get(name)
-        if user is None or user.no_password:
+        if user is None:
             raise AuthError("authentication failed")
+        if user.no_password:
+            raise AuthError("user has no password", name)
         return user.hashed_password
 
     # ---------------------------------------------------------------- who may do what

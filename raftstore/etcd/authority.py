@@ -44,11 +44,11 @@ PERMISSION_TYPES: Final[tuple[PermissionType, ...]] = ("read", "write", "readwri
 
 def user_add(request: Any) -> UserAdd:
     no_password = request.options.no_password
-    return UserAdd(request.name, "" if no_password else request.password, no_password, request.hashedPassword)
+    return UserAdd(request.name, "" if no_password else request.password, no_password)
 
 
 def user_change_password(request: Any) -> UserChangePassword:
-    return UserChangePassword(request.name, request.password, request.hashedPassword)
+    return UserChangePassword(request.name, request.password)
 
 
 def role_grant_permission(request: Any) -> RoleGrantPermission:

@@ -84,7 +84,6 @@ def _user_add(request: storage.UserAdd) -> Any:
     return messages.AuthUserAddRequest(
         name=request.name,
         password=request.password,
-        hashedPassword=request.hashed_password,
         options=messages.UserAddOptions(no_password=request.no_password),
     )
 
@@ -236,9 +235,7 @@ ROUTES: Final[dict[type, Route]] = {
     ),
     storage.UserChangePassword: _auth(
         "UserChangePassword",
-        lambda request: messages.AuthUserChangePasswordRequest(
-            name=request.name, password=request.password, hashedPassword=request.hashed_password
-        ),
+        lambda request: messages.AuthUserChangePasswordRequest(name=request.name, password=request.password),
     ),
     storage.UserGrantRole: _auth(
         "UserGrantRole",

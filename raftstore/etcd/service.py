@@ -23,6 +23,7 @@ from understudy.actors import (
 )
 from understudy.mailbox import MailboxFull, Refusal, Request
 from understudy.raftstore.storage import AsUser, Compact, Status, StatusReply, Storage, StorageError
+from understudy.raftstore.storage.cluster import ClusterChange, MoveLeader
 
 from . import errors
 from .autocompaction import Compactor
@@ -168,7 +169,8 @@ class EtcdService:
         if call is not None:
             token = call.metadata.get("token", "")
             named = call.common_name if self.options.certificates_name_users and not token else ""
-            if token or named:
+            if token or named or isinstance(request, ClusterChange | MoveLeader):
+                # Changes of the group itself are judged only as somebody's, if need be as nobody's.
                 request = AsUser(request, token, named)
         answer = await self._ask(request)
         if (self.status is None or not self.status.leader) and not isinstance(request, Status):

@@ -56,7 +56,7 @@ def range_from(request: Any) -> Range:
         key=request.key,
         range_end=request.range_end,
         limit=max(0, request.limit),
-        revision=max(0, request.revision),
+        revision=request.revision,
         serializable=request.serializable,
         keys_only=request.keys_only,
         count_only=request.count_only,

@@ -83,7 +83,7 @@ class AuthStatusReply:
 @frozen
 class Authenticate(Request[Storage, "AuthenticateReply"]):
     """Get a token for a name and a password. Answered by `AuthenticateReply`; errors: "auth not enabled",
-    "authentication failed".
+    "authentication failed", "user has no password".
     """
 
     name: str
@@ -108,7 +108,7 @@ class UserAdd(Request[Storage, AuthReply]):
     no_password: bool = False
     """Nobody can authenticate as this user with a password, only by a certificate."""
     hashed_password: str = field(default="", repr=False)
-    """bcrypt's, in place of `password`: what goes into the log."""
+    """bcrypt's, in place of `password`: what goes into the log. Set by the store's edge alone."""
 
 
 @message("etcd.user-get")

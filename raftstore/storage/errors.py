@@ -176,7 +176,7 @@ class NoSpace(StorageError):
 @message("etcd.error.corrupt")
 @frozen
 class Corrupt(StorageError):
-    """A member found that members differ: nothing is served until somebody looked at it."""
+    """Somebody found that members differ: nothing is written until the alarm was taken back."""
 
     def __str__(self) -> str:
         return "corrupt cluster"

@@ -45,14 +45,15 @@ class Range(Request[Storage, "RangeReply"]):
     limit: int = 0
     """At most so many pairs; 0 for no limit."""
     revision: int = 0
-    """Read the store as it was after this revision; 0 for now."""
+    """Read the store as it was after this revision; 0 for now, as is one below it outside a transaction."""
     serializable: bool = False
     keys_only: bool = False
     """Leave the values out (empty)."""
     count_only: bool = False
     """Answer `count` alone."""
     sort_order: SortOrder = "none"
-    """"none" is ascending by key, as etcd does it, unless `sort_target` is another field."""
+    """"none" is ascending by key, as etcd does it; or, where `sort_target` is another field, by that: with a
+    limit, only what the limit lets through and the pair behind it, of which the last one is left out then."""
     sort_target: SortTarget = "key"
     min_mod_revision: int = 0
     max_mod_revision: int = 0

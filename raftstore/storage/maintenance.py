@@ -98,7 +98,7 @@ class Alarm(Request[Storage, "AlarmReply"]):
     """Look at alarms, raise one or take it back. Answered by `AlarmReply`.
 
     While there is a `nospace` alarm, puts and grants are refused with `NoSpace`; while there is a `corrupt`
-    one, everything but alarms and the users' business with `Corrupt`.
+    one, what changes keys or leases, but for keep-alives, with `Corrupt`. Reads are answered all the same.
     """
 
     action: AlarmAction = "get"

@@ -34,6 +34,8 @@ from understudy.raftstore.ready import PersistentState, Role
 from understudy.raftstore.sessions import Answer, Command
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
+    Alarm,
+    AlarmMember,
     AsUser,
     AuthDisable,
     AuthEnable,
@@ -46,6 +48,7 @@ from understudy.raftstore.storage import (
     LeaseGrant,
     LeaseKeepAlive,
     LeaseTimeToLive,
+    NoSpace,
     OpenWatch,
     Put,
     PutReply,
@@ -592,6 +595,29 @@ def test_a_change_that_the_leader_gets_twice_is_done_once(pause_seconds: float) 
         assert told == {Answer(MemberAddReply(1, listed.members[3], listed.members))}
 
     simulate(scenario)
+
+
+def test_a_write_that_filled_the_store_is_no_refusal_when_it_is_sent_again() -> None:
+    """`NoSpace` is certain: nothing was changed. Whether it was, only the log knows."""
+    options = GroupOptions(member=MemberOptions(store=StoreOptions(quota_bytes=1000)))
+
+    async def scenario(b: Bench) -> None:
+        leader = await b.leader()
+        answers: list[Answer] = []
+        asker = b.system.spawn(lambda: Asking(answers), "asker", host=f"etcd-{leader}")
+        for number in (5, 5, 6, 5, 6):
+            assert b.member(leader).machine.alarms.raised == {} or len(answers) > 2
+            put = Submission(number, Put(b"k%d" % number, bytes(700)))
+            b.member(leader).context.self.tell(Submit(77, 0, (put,), asker))
+            await b.world.sleep(0.1)
+        told = [answer.reply or answer.refusal for answer in answers]
+        assert told[:2] == [PutReply(2)] * 2 and told[3] == PutReply(2)
+        assert isinstance(told[2], NoSpace) and isinstance(told[4], NoSpace)
+        assert (await b.stores[leader].ask(Alarm())).alarms == (AlarmMember(leader, "nospace"),)
+        commands = [entry.data.request for entry in b.member(leader).raft.log.entries if entry.data]
+        assert sum(each == Alarm("activate", leader, "nospace") for each in commands) == 1
+
+    simulate(scenario, options=options)
 
 
 def test_what_is_sent_again_is_not_put_into_the_same_leader_s_log_again() -> None:

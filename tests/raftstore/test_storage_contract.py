@@ -205,8 +205,22 @@ def test_ranges_are_paged_counted_sorted_and_read_at_past_revisions(play: Play) 
         assert keys.kvs[0].value == b"" and keys.kvs[0].mod_revision == 2
         by_value = await b.store.ask(Range(b"/k/", end, sort_order="ascend", sort_target="value", limit=1))
         assert by_value.kvs[0].key == b"/k/4" and by_value.more
+        # Without an order, what is sorted is the page and one pair more.
+        for revision, expected in ((0, [b"/k/2", b"/k/1"]), (7, [b"/k/2", b"/k/1"])):
+            page = await b.store.ask(Range(b"/k/", end, sort_target="value", limit=2, revision=revision))
+            assert [kv.key for kv in page.kvs] == expected and page.more
+            every = await b.store.ask(Range(b"/k/", end, sort_target="value", limit=9, revision=revision))
+            assert [kv.key for kv in every.kvs[:2]] == [b"/k/4", b"/k/3" if revision else b"/k/2"]
+            assert not every.more
         new = await b.store.ask(Range(b"/k/", end, min_mod_revision=4))
         assert [kv.key for kv in new.kvs] == [b"/k/2", b"/k/4"]
+        one = await b.store.ask(Range(b"/k/", end, min_mod_revision=4, limit=1))
+        assert ([kv.key for kv in one.kvs], one.more, one.count) == ([b"/k/2"], True, 4)
+        last = await b.store.ask(Range(b"/k/", end, min_mod_revision=5, limit=1))
+        assert ([kv.key for kv in last.kvs], last.more, last.count) == ([b"/k/4"], False, 4)
+        none = await b.store.ask(Range(b"/k/", end, max_create_revision=-1))
+        assert (none.kvs, none.count) == ((), 4)
+        assert (await b.store.ask(Range(b"/k/", end, limit=-1, revision=-1))).kvs[-1].key == b"/k/4"
         with pytest.raises(FutureRevision):
             await b.store.ask(Range(b"/k/", end, revision=99))
         assert (await b.store.ask(Range(b"/z", serializable=True))).revision <= 8
@@ -229,6 +243,9 @@ def test_a_transaction_is_all_or_nothing_at_one_revision(play: Play) -> None:
             await b.store.ask(Txn((), (Put(b"c", b""), Put(b"d", b"", lease=77))))
         with pytest.raises(TooManyOperations):
             await b.store.ask(Txn((), tuple(Put(b"k%d" % n, b"") for n in range(129))))
+        await b.store.ask(Compact(2))
+        with pytest.raises(Compacted):
+            await b.store.ask(Txn((), (Put(b"c", b""), Range(b"a", revision=-1))))
         both = Txn((), (Put(b"x", b"1"), Range(b"x"), DeleteRange(b"a", b"c"), Range(b"a", b"z")))
         reply = await b.store.ask(both)
         assert reply.revision == 3
@@ -415,6 +432,26 @@ def test_a_password_that_bcrypt_would_cut_is_refused(play: Play) -> None:
     play(scenario)
 
 
+def test_what_is_no_hash_never_becomes_one(play: Play) -> None:
+    """Whoever may add users must not get anything to where only hashes are looked for."""
+
+    async def scenario(b: Bench) -> None:
+        await b.store.ask(UserAdd("root", "secret"))
+        await b.store.ask(UserAdd("eve", "pw", hashed_password="garbage"))
+        await b.store.ask(UserAdd("nobody", no_password=True))
+        await b.store.ask(UserGrantRole("root", "root"))
+        await b.store.ask(AuthEnable())
+        with pytest.raises(AuthError, match="authentication failed"):
+            await b.store.ask(Authenticate("eve", "garbage"))
+        with pytest.raises(AuthError, match="user has no password"):
+            await b.store.ask(Authenticate("nobody", ""))
+        root = (await b.store.ask(Authenticate("root", "secret"))).token
+        await b.store.ask(AsUser(UserChangePassword("eve", "new", hashed_password="garbage"), root))
+        assert (await b.store.ask(Authenticate("eve", "new"))).token
+
+    play(scenario)
+
+
 def test_its_version_is_one_that_an_api_server_trusts(play: Play) -> None:
     async def scenario(b: Bench) -> None:
         version = (await b.store.ask(Status())).version
@@ -515,6 +552,7 @@ def test_alarms_are_raised_and_taken_back(play: Play) -> None:
         no_space = AlarmMember(7, "nospace")
         assert (await b.store.ask(Alarm())).alarms == ()
         assert (await b.store.ask(Alarm("activate", 7, "nospace"))).alarms == (no_space,)
+        assert (await b.store.ask(Alarm("activate", 7, "nospace"))).alarms == (no_space,)
         assert (await b.store.ask(Alarm("get", alarm="corrupt"))).alarms == ()
         assert (await b.store.ask(Alarm())).alarms == (no_space,)
         full: tuple[Any, ...] = (Put(b"k", b""), Txn((), (), (Put(b"k", b""),)), LeaseGrant(60))
@@ -527,9 +565,19 @@ def test_alarms_are_raised_and_taken_back(play: Play) -> None:
         assert (await b.store.ask(Alarm("deactivate", 7, "nospace"))).alarms == (no_space,)
         assert (await b.store.ask(Alarm("deactivate", 7, "nospace"))).alarms == ()
         await b.store.ask(Put(b"k", b""))
+        await b.store.ask(LeaseGrant(60, id=5))
         await b.store.ask(Alarm("activate", 1, "corrupt"))
-        with pytest.raises(Corrupt):
-            await b.store.ask(DeleteRange(b"k"))
+        changes: tuple[Any, ...] = (
+            *(Put(b"k", b""), DeleteRange(b"k"), Compact(2), LeaseGrant(60), LeaseRevoke(5)),
+            *(Txn((), (DeleteRange(b"k"),)), Txn((), (), (Put(b"k", b""),)), Txn((), (Txn(),))),
+        )
+        for refused in changes:
+            with pytest.raises(Corrupt):
+                await b.store.ask(refused)
+        assert (await b.store.ask(Range(b"k"))).count == 1
+        assert (await b.store.ask(Txn((), (Range(b"k"),)))).succeeded
+        assert (await b.store.ask(LeaseKeepAlive(5))).ttl_s == 60
+        await b.store.ask(UserAdd("ada", "pw"))
 
     play(scenario)
 

@@ -408,6 +408,46 @@ def test_a_large_answer_is_split_where_the_client_allows_it() -> None:
     play(scenario, options=ServiceOptions(max_request_bytes=400_000))
 
 
+def test_who_is_nobody_changes_no_members_once_there_are_users() -> None:
+    async def main(world: World) -> None:
+        async with served(world, raft_group(), ServiceOptions()) as s:
+            auth, cluster = "/etcdserverpb.Auth/", "/etcdserverpb.Cluster/"
+            for name in ("root", "ada"):
+                await s.call(f"{auth}UserAdd", messages.AuthUserAddRequest(name=name, password="pw"))
+            grant = messages.AuthUserGrantRoleRequest(user="root", role="root")
+            await s.call(f"{auth}UserGrantRole", grant)
+            urls = ["http://127.0.0.1:1"]
+            changes = {
+                f"{cluster}MemberAdd": messages.MemberAddRequest(peerURLs=urls, isLearner=True),
+                f"{cluster}MemberUpdate": messages.MemberUpdateRequest(ID=2, peerURLs=urls),
+                f"{cluster}MemberPromote": messages.MemberPromoteRequest(ID=2),
+                f"{cluster}MemberRemove": messages.MemberRemoveRequest(ID=2),
+                "/etcdserverpb.Maintenance/MoveLeader": messages.MoveLeaderRequest(targetID=2),
+            }
+            before = (await s.call(f"{cluster}MemberList", messages.MemberListRequest())).members
+            await s.call(f"{auth}AuthEnable", messages.AuthEnableRequest())
+            tokens = {"": ""}
+            for name in ("root", "ada"):
+                request = messages.AuthenticateRequest(name=name, password="pw")
+                tokens[name] = (await s.call(f"{auth}Authenticate", request)).token
+            for name, problem in (("", "user name is empty"), ("ada", "permission denied")):
+                for path, change in changes.items():
+                    with pytest.raises(RpcError, match=problem):
+                        await s.call(path, change, token=tokens[name])
+                # Where they are, everybody may know.
+                listed = await s.call(
+                    f"{cluster}MemberList", messages.MemberListRequest(), token=tokens[name]
+                )
+                assert listed.members == before
+            with pytest.raises(RpcError, match="can only promote a learner"):
+                path = f"{cluster}MemberPromote"
+                await s.call(path, changes[path], token=tokens["root"])
+            added = await s.call(f"{cluster}MemberAdd", changes[f"{cluster}MemberAdd"], token=tokens["root"])
+            assert len(added.members) == 4
+
+    SimWorld(1, turns_max=400_000).run(main)
+
+
 def test_a_lease_that_is_over_ends_no_stream_of_keep_alives() -> None:
     async def scenario(s: Served) -> None:
         grant = messages.LeaseGrantRequest(TTL=30)
