@@ -15,7 +15,8 @@ The actors
 
 The state machine, sans I/O
 - `mvcc` over `keyspace`, `changelog` and `transaction`: revisions, transactions, compaction
-- `sortedmap`: what keys lie in, shared by snapshots; `snapshot`: views, and slices to carry them elsewhere
+- `sortedmap`: what keys lie in, shared by snapshots; `pairblock`: a stretch of pairs in columns
+- `snapshot`: views, and slices to carry them elsewhere; `restorer`: from slices to the state
 - `leases`, `timing`, `deadlines`: the table of leases, and what the leader proposes because of the time
 - `users`, `permissions`, `authorization`: who may do what; `passwords`: bcrypt, at the edge
 - `alarms`: the quota, and what is refused while there is an alarm

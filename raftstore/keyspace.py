@@ -1,6 +1,6 @@
 """The key space of an MVCC store: what every key is now, and what it was.
 
-Values are shared: the present, the past, an event, a reply and a snapshot refer to the same `KeyValue`.
+Keys and values are shared: the present, the past, an event, a reply and a snapshot refer to the same bytes.
 """
 
 from bisect import bisect_right
@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from attrs import define, field
 
+from understudy.raftstore.pairblock import PairBlock
 from understudy.raftstore.sortedmap import SortedMap
 from understudy.raftstore.storage import ALL_KEYS_END, KeyValue
 
@@ -32,13 +33,17 @@ def newest(history: list[KeyValue], revision: int) -> KeyValue | None:
     return history[at - 1] if at else None
 
 
+def _live() -> SortedMap[bytes, KeyValue]:
+    return SortedMap(new_block=PairBlock)
+
+
 def _past() -> SortedMap[bytes, list[KeyValue]]:
     return SortedMap(list.copy)
 
 
 @define
 class KeySpace:
-    live: SortedMap[bytes, KeyValue] = field(factory=SortedMap)
+    live: SortedMap[bytes, KeyValue] = field(factory=_live)
     """The keys that are there now."""
     past: SortedMap[bytes, list[KeyValue]] = field(factory=_past)
     """What is readable at past revisions only: by key, ascending by `mod_revision`, what was overwritten and
@@ -67,6 +72,15 @@ class KeySpace:
             return None
         entry = newest(history, revision)
         return entry if entry is not None and entry.version else None
+
+    def changed_at(self, key: bytes, revision: int) -> KeyValue:
+        """What a revision made of a key that it changed, and did not forget since; of several changes in that
+        one revision the last."""
+        pair = self.live.get(key)
+        if pair is None or pair.mod_revision != revision:
+            pair = newest(self.past.get(key) or [], revision)
+        assert pair is not None and pair.mod_revision == revision, (key, revision, pair)
+        return pair
 
     def live_count(self, start: bytes, range_end: bytes) -> int:
         if not range_end:
@@ -113,23 +127,25 @@ class KeySpace:
             yield key, history
             key, history = next(past, (None, []))
 
-    def append(self, entry: KeyValue) -> None:
-        """The key's new state: a put, or a deletion of a key that is there."""
-        key = entry.key
-        self.size_bytes += len(key) + len(entry.value)
-        if entry.version:
-            before = self.live.put(key, entry)
-            if before is None:
-                return
-            ended = [before]
-        else:
-            before = self.live.pop(key)
-            assert before is not None, entry
-            ended = [before, entry]
-        assert before.mod_revision <= entry.mod_revision, (before, entry)
-        history = self.past.writable(key)
+    def put(self, pair: KeyValue, before: KeyValue | None) -> None:
+        """The key's new state, and `latest` of it until now."""
+        self.size_bytes += len(pair.key) + len(pair.value)
+        self.live.put(pair.key, pair)
+        if before is not None:
+            self._end(before, [before], pair)
+
+    def delete(self, tombstone: KeyValue) -> None:
+        """The end of a key that is there."""
+        self.size_bytes += len(tombstone.key)
+        before = self.live.pop(tombstone.key)
+        assert before is not None, tombstone
+        self._end(before, [before, tombstone], tombstone)
+
+    def _end(self, before: KeyValue, ended: list[KeyValue], by: KeyValue) -> None:
+        assert before.mod_revision <= by.mod_revision, (before, by)
+        history = self.past.writable(before.key)
         if history is None:
-            self.past.put(key, ended)
+            self.past.put(before.key, ended)
         else:
             history.extend(ended)
 

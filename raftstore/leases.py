@@ -58,8 +58,8 @@ class LeaseTable:
         return self.states.get(lease)
 
     def __iter__(self) -> Iterator[LeaseState]:
-        for states in self.states.blocks():
-            yield from states
+        for block in self.states.blocks():
+            yield from block.slice(0, len(block.keys))
 
     def ids(self) -> tuple[int, ...]:
         return tuple(state.id for state in self)

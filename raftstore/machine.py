@@ -189,7 +189,7 @@ class StateMachine:
             return Answer(refusal=refused), []
         woken: list[int] = []
         if store.revision > before:
-            woken = self.hub.changed(next(store.changes.since(store.revision)))
+            woken = self.hub.changed(store.changes.newest)
         return Answer(reply=reply), woken
 
     def _write(self, request: Any) -> object:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from attrs import define, evolve, field
 
-from understudy.raftstore.changelog import Change, ChangeLog, change_of, pairs_of
+from understudy.raftstore.changelog import Change, ChangeLog, change_of
 from understudy.raftstore.keyspace import KeySpace
 from understudy.raftstore.leases import LeaseState, LeaseTable
 from understudy.raftstore.options import StoreOptions
@@ -188,7 +188,7 @@ class MvccStore:
             if previous.lease and previous.lease != lease:
                 self.leases.detach(previous.lease, key)
         pair = KeyValue(key, value, created, revision, version, lease)
-        self.keys.append(pair)
+        self.keys.put(pair, previous)
         if lease:
             self.leases.attach(lease, key)
         changed.append(pair)
@@ -204,7 +204,7 @@ class MvccStore:
 
     def _delete_pair(self, pair: KeyValue, changed: list[KeyValue]) -> None:
         tombstone = KeyValue(pair.key, b"", 0, self.revision + 1, 0, 0)
-        self.keys.append(tombstone)
+        self.keys.delete(tombstone)
         if pair.lease:
             self.leases.detach(pair.lease, pair.key)
         changed.append(tombstone)
@@ -280,6 +280,7 @@ class MvccStore:
             raise Compacted(self.compact_revision)
         if revision > self.revision:
             raise FutureRevision(revision, self.revision)
+        self.changes.compact(revision, self.keys.changed_at)
         self.compact_revision = revision
         self._prune(PRUNED_AT_ONCE)
         return CompactReply(self.revision)
@@ -296,9 +297,9 @@ class MvccStore:
         still be watched."""
         floor = self.compact_revision
         last = min(self._pruned_to + changes_max - 1, floor)
-        for change in islice(self.changes.since(self._pruned_to), last + 1 - self._pruned_to):
-            for pair in pairs_of(change):
-                self.keys.prune(pair.key, floor)
+        for keys in islice(self.changes.keys_since(self._pruned_to), last + 1 - self._pruned_to):
+            for key in keys:
+                self.keys.prune(key, floor)
         self._pruned_to = last + 1
         self.changes.forget_before(min(self._pruned_to, floor))
 
@@ -306,7 +307,7 @@ class MvccStore:
         """The change of `revision` and each one after it. Raises `Compacted`."""
         if revision < self.changes_from:
             raise Compacted(self.compact_revision)
-        return self.changes.since(revision)
+        return self.changes.since(revision, self.keys.changed_at)
 
     def event(self, pair: KeyValue, prev_kv: bool) -> Event:
         """The event of a pair that is in `changes`; with the pair before it unless that is compacted."""

@@ -4,8 +4,8 @@ from attrs import define, field
 
 from understudy.raftstore.changelog import ChangesByRevision
 from understudy.raftstore.mvcc import MvccStore
+from understudy.raftstore.pairblock import Columns, PairBlock
 from understudy.raftstore.snapshot import (
-    Columns,
     MachineSnapshot,
     SnapshotEnd,
     SnapshotFirst,
@@ -17,6 +17,7 @@ from understudy.raftstore.snapshot import (
     SnapshotSlice,
     unpacked_pairs,
 )
+from understudy.raftstore.sortedmap import ListBlock
 from understudy.raftstore.storage import KeyValue
 
 
@@ -54,43 +55,41 @@ class Restorer:
                 self._add_past(unpacked_pairs(part.pairs))
             case SnapshotFirst():
                 columns = unpacked_pairs(part.pairs)
-                self._changes.put_all([KeyValue(*row) for row in zip(*columns, strict=True)])
+                self._changes.put_pairs([KeyValue(*row) for row in zip(*columns, strict=True)])
             case SnapshotOrder():
                 for revision, keys, versions in part.changes:
-                    self._changes.order(revision, list(zip(keys, versions, strict=True)))
+                    self._changes.order(revision, keys, versions)
             case SnapshotEnd():
                 expected = (part.leases, part.live, part.past)
                 found = (len(store.leases), self._live, self._past)
                 if found != expected:
                     raise ValueError(f"expected {expected} leases, pairs and past pairs, found {found}")
-                store.changes = self._changes.finish()
+                store.changes = self._changes.finish(store.keys.changed_at)
                 self._complete = True
 
     def _add_live(self, columns: Columns) -> None:
-        store, pairs = self._store, []
-        size = 0
-        for key, value, created, modified, version, lease in zip(*columns, strict=True):
-            if version == 1:
-                created = modified  # One number for both, as it comes out of `MvccStore.apply`.
-            pairs.append(KeyValue(key, value, created, modified, version, lease))
-            size += len(key) + len(value)
-            if lease:
-                store.leases.attach(lease, key)
-        store.keys.live.extend(columns[0], pairs)
-        store.keys.size_bytes += size
-        self._changes.put_all(pairs)
-        self._live += len(pairs)
+        store = self._store
+        keys, values, _, modified, _, leases = columns
+        store.keys.live.extend(PairBlock.of(columns))
+        store.keys.size_bytes += sum(map(len, keys)) + sum(map(len, values))
+        if any(leases):
+            for key, lease in zip(keys, leases, strict=True):
+                if lease:
+                    store.leases.attach(lease, key)
+        self._changes.put_live(keys, modified)
+        self._live += len(keys)
 
     def _add_past(self, columns: Columns) -> None:
         store, history = self._store, self._history
         pairs: list[KeyValue] = []
+        begun: ListBlock[bytes, list[KeyValue]] = ListBlock()
         for key, value, created, modified, version, lease in zip(*columns, strict=True):
             if not history or history[0].key != key:
                 live = store.keys.latest(key)
                 if live is not None:
                     key = live.key  # One object for each key, however often it was written.
                 history = []
-                store.keys.past.extend([key], [history])
+                begun.insert(len(begun.keys), key, history)
             elif history[-1].mod_revision > modified:
                 raise ValueError(f"revision {modified} of {key!r} after {history[-1].mod_revision}")
             else:
@@ -103,8 +102,9 @@ class Restorer:
             history.append(pair)
             pairs.append(pair)
             store.keys.size_bytes += len(key) + len(value)
+        store.keys.past.extend(begun)
         self._history = history
-        self._changes.put_all(pairs)
+        self._changes.put_pairs(pairs)
         self._past += len(pairs)
 
     def finish(self) -> MachineSnapshot:

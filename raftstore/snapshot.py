@@ -22,6 +22,7 @@ from understudy.raftstore.changelog import pairs_of
 from understudy.raftstore.cluster import ClusterState
 from understudy.raftstore.leases import LeaseState
 from understudy.raftstore.mvcc import MvccStore
+from understudy.raftstore.pairblock import Columns, PairBlock
 from understudy.raftstore.sessions import SessionState
 from understudy.raftstore.storage import AlarmMember, KeyValue
 from understudy.raftstore.users import UsersState
@@ -90,7 +91,8 @@ class SnapshotOrder:
     """In which order revisions changed keys, of those that made more than one change."""
 
     changes: tuple[tuple[int, tuple[bytes, ...], tuple[int, ...]], ...]
-    """(revision, keys, versions), ascending; one of very many changes comes in parts."""
+    """(revision, keys, versions), ascending; one of very many changes comes in parts. No versions where no
+    key is among them twice."""
 
 
 @message("raft.snapshot-end")
@@ -107,26 +109,30 @@ SnapshotSlice = (
     SnapshotHead | SnapshotLeases | SnapshotLive | SnapshotPast | SnapshotFirst | SnapshotOrder | SnapshotEnd
 )
 
-Columns = tuple[Sequence[bytes], Sequence[bytes], Sequence[int], Sequence[int], Sequence[int], Sequence[int]]
-
 
 def packed_pairs(pairs: Sequence[KeyValue]) -> bytes:
     """Pairs as columns of msgpack: a tenth of the cost of so many messages."""
-    columns: Columns = (
-        [pair.key for pair in pairs],
-        [pair.value for pair in pairs],
-        [pair.create_revision for pair in pairs],
-        [pair.mod_revision for pair in pairs],
-        [pair.version for pair in pairs],
-        [pair.lease for pair in pairs],
+    return packed_columns(
+        (
+            [pair.key for pair in pairs],
+            [pair.value for pair in pairs],
+            [pair.create_revision for pair in pairs],
+            [pair.mod_revision for pair in pairs],
+            [pair.version for pair in pairs],
+            [pair.lease for pair in pairs],
+        )
     )
+
+
+def packed_columns(columns: Columns) -> bytes:
+    """`packed_pairs` of what is in columns already."""
     packed = msgpack.packb(columns)
     assert isinstance(packed, bytes)
     return packed
 
 
 def unpacked_pairs(data: bytes) -> Columns:
-    """The columns: keys, values, create and mod revisions, versions, leases. Raises ValueError."""
+    """The columns. Raises ValueError."""
     columns = msgpack.unpackb(data)
     if len(columns) != 6 or len({len(column) for column in columns}) != 1:
         raise ValueError(f"pairs in columns of {[len(column) for column in columns]}")
@@ -161,57 +167,69 @@ class MachineSnapshot:
         while leases := tuple(islice(states, SLICE_ITEMS)):
             yield SnapshotLeases(leases)
         live = past = 0
-        for pairs in _batches(store.keys.live.blocks(), bytes_max):
-            live += len(pairs)
-            yield SnapshotLive(packed_pairs(pairs))
+        for columns in self._live(bytes_max):
+            live += len(columns[0])
+            yield SnapshotLive(packed_columns(columns))
         for pairs in _batches(self._histories(), bytes_max):
             past += len(pairs)
             yield SnapshotPast(packed_pairs(pairs))
         yield from self._changes()
         yield SnapshotEnd(len(store.leases), live, past)
 
+    def _live(self, bytes_max: int) -> Iterator[Columns]:
+        for block in self.store.keys.live.blocks():
+            assert isinstance(block, PairBlock), block
+            first = size = 0
+            for at, (key, value) in enumerate(zip(block.keys, block.values, strict=True)):
+                weight = PAIR_BYTES + len(key) + len(value)
+                if at > first and (size + weight > bytes_max or at - first >= SLICE_ITEMS):
+                    yield block.columns(first, at)
+                    first, size = at, 0
+                size += weight
+            yield block.columns(first, len(block.keys))
+
     def _histories(self) -> Iterator[list[KeyValue]]:
         """The past, without what a compaction has only still to come to."""
         keys, floor = self.store.keys, self.store.compact_revision
-        for histories in keys.past.blocks():
-            for history in histories:
+        for block in keys.past.blocks():
+            for history in block.slice(0, len(block.keys)):
                 gone = keys.forgotten(history, floor) if history[0].mod_revision <= floor else 0
                 yield history[gone:] if gone else history
 
     def _changes(self) -> Iterator[SnapshotFirst | SnapshotOrder]:
         """What of the changes does not follow from the pairs."""
         store = self.store
-        first = pairs_of(next(store.changes.since(store.changes_from)))
+        first = pairs_of(next(store.changes_since(store.changes_from)))
         for at in range(0, len(first), SLICE_ITEMS):
             pairs = [pair for pair in first[at : at + SLICE_ITEMS] if not self._is_told(pair)]
             yield SnapshotFirst(packed_pairs(pairs))
-        changes, revision = store.changes.since(store.changes_from), store.changes_from
-        while stretch := list(islice(changes, SLICE_CHANGES)):
-            told: list[tuple[int, tuple[bytes, ...], tuple[int, ...]]] = []
-            weight = 0
-            for offset, change in enumerate(stretch):
-                if type(change) is not tuple:
-                    continue
-                for at in range(0, len(change), SLICE_ITEMS):
-                    part = change[at : at + SLICE_ITEMS]
-                    keys, versions = [pair.key for pair in part], [pair.version for pair in part]
-                    told.append((revision + offset, tuple(keys), tuple(versions)))
-                    weight += len(part)
-                    if weight >= SLICE_ITEMS:
-                        yield SnapshotOrder(tuple(told))
-                        told, weight = [], 0
-            yield SnapshotOrder(tuple(told))
-            revision += len(stretch)
+        told: list[tuple[int, tuple[bytes, ...], tuple[int, ...]]] = []
+        weight = looked_at = 0
+        orders = store.changes.orders_since(store.changes_from, store.keys.changed_at)
+        for revision, order in enumerate(orders, store.changes_from):
+            looked_at += 1
+            columns = order or ((), ())
+            for at in range(0, len(columns[0]), SLICE_ITEMS):
+                keys, versions = columns[0][at : at + SLICE_ITEMS], columns[1][at : at + SLICE_ITEMS]
+                told.append((revision, tuple(keys), tuple(versions)))
+                weight += len(keys)
+                if weight >= SLICE_ITEMS:
+                    yield SnapshotOrder(tuple(told))
+                    told, weight, looked_at = [], 0, 0
+            if looked_at >= SLICE_CHANGES:
+                yield SnapshotOrder(tuple(told))
+                told, weight, looked_at = [], 0, 0
+        yield SnapshotOrder(tuple(told))
 
     def _is_told(self, pair: KeyValue) -> bool:
         """Whether a pair is of the present, or of the past that can still be read."""
         keys = self.store.keys
-        if keys.latest(pair.key) is pair:
+        if keys.latest(pair.key) == pair:
             return True
         history = keys.past.get(pair.key)
         if history is None:
             return False
-        return any(entry is pair for entry in history[keys.forgotten(history, self.store.compact_revision) :])
+        return pair in history[keys.forgotten(history, self.store.compact_revision) :]
 
 
 def _batches(lists: Iterable[list[KeyValue]], bytes_max: int) -> Iterator[list[KeyValue]]:

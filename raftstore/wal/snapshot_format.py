@@ -24,7 +24,9 @@ from understudy.raftstore.messages import Snapshot
 from understudy.raftstore.restorer import Restorer
 from understudy.raftstore.snapshot import MachineSnapshot
 
-FORMAT: Final = 2
+FORMAT: Final = 3
+READABLE: Final = (2, 3)
+"""Format 2 told the versions of every change in an order."""
 MAGIC: Final = b"understudy snap\n"
 CHUNK_BYTES_MAX: Final = 64 << 20
 _CHUNK = struct.Struct("<II")
@@ -145,8 +147,9 @@ class SnapshotReader:
             if self.head is None:
                 if not isinstance(value, StreamHead):
                     raise SnapshotError(self.offset, f"expected a head, found {type(value).__name__}")
-                if value.format != FORMAT:
-                    raise SnapshotError(self.offset, f"format {value.format}, known is {FORMAT}")
+                if value.format not in READABLE:
+                    known = " and ".join(map(str, READABLE))
+                    raise SnapshotError(self.offset, f"format {value.format}, known are {known}")
                 self.head = value
             elif isinstance(value, StreamFoot):
                 if (value.chunks, value.size_bytes) != (self.chunks, self.offset):

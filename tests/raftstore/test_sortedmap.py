@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from understudy.raftstore import sortedmap
@@ -28,13 +28,16 @@ def check(
         assert tested.count(start, stop) == len(inside)
         assert tested.values(start, stop) == [model[key] for key in inside]
         assert tested.values(start, stop, 3) == [model[key] for key in inside[:3]]
-    assert [value for block in tested.blocks() for value in block] == [model[key] for key in sorted(model)]
+    blocks = [(len(block.keys), block.slice(0, len(block.keys))) for block in tested.blocks()]
+    assert [value for _, values in blocks for value in values] == [model[key] for key in sorted(model)]
+    assert all(0 < size == len(values) <= sortedmap.BLOCK_MAX for size, values in blocks)
     for key in (start, end):
         assert tested.get(key) == model.get(key) and (key in tested) is (key in model)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(STEPS, max_size=120), KEYS, KEYS)
+@example([("put", b"%02d" % n, 0) for n in (0, 2, 3, 4, 5, 6, 1)], b"03", b"01")  # An end before the start.
 def test_a_map_and_its_forks_are_dicts_that_know_nothing_of_one_another(
     steps: list[tuple[str, bytes, int]], start: bytes, end: bytes
 ) -> None:
@@ -46,7 +49,7 @@ def test_a_map_and_its_forks_are_dicts_that_know_nothing_of_one_another(
             tested, model = maps[turn], models[turn]
             if step == "put":
                 tested.get(key)
-                assert tested.put(key, [number]) == model.get(key)
+                tested.put(key, [number])
                 model[key] = [number]
             elif step == "pop":
                 assert tested.pop(key) == model.pop(key, None)
@@ -82,7 +85,7 @@ def test_ascending_keys_leave_full_blocks() -> None:
     tested: SortedMap[int, int] = SortedMap()
     for number in range(5 * sortedmap.BLOCK_MAX):
         tested.put(number, number)
-    assert [len(block) for block in tested.blocks()] == [sortedmap.BLOCK_MAX] * 5
+    assert [len(block.keys) for block in tested.blocks()] == [sortedmap.BLOCK_MAX] * 5
 
 
 def test_a_write_after_a_fork_copies_one_block() -> None:
