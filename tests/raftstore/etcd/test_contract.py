@@ -1,6 +1,6 @@
 """The Storage contract, held by a client of the etcd API: before our own service, and before a real etcd.
 
-The tests are those of `test_storage_contract`; here is only the store that they are played against.
+The tests are those of `tests/raftstore/contract`; here is only the store that they are played against.
 """
 
 import inspect
@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.raftstore import test_storage_contract as contract
+from tests.raftstore.contract import test_access, test_keys, test_leases, test_maintenance, test_watches
+from tests.raftstore.contract.stores import Bench, Play, Scenario
 from tests.raftstore.etcd.etcds import at, real_etcd, through_the_api
 from understudy.actors import ActorSystem, RealWorld, Shuffled, SimWorld, World
 
 globals().update(
     {
         name: test
-        for name, test in vars(contract).items()
+        for module in (test_keys, test_watches, test_leases, test_access, test_maintenance)
+        for name, test in vars(module).items()
         if name.startswith("test_") and [*inspect.signature(test).parameters] == ["play"]
     }
 )
@@ -37,16 +39,16 @@ and a bbolt file does not shrink.
 
 
 @pytest.fixture(params=["through the API", "through the API, shuffled", "a real etcd"])
-def play(request: pytest.FixtureRequest, tmp_path: Path) -> contract.Play:
+def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
     kind = str(request.param)
     if request.node.name.startswith(tuple(NOT_OF_A_REMOTE_STORE[kind.partition(",")[0]])):
         pytest.skip("not of a store behind the etcd API")
 
-    async def main(world: World, store: object, scenario: contract.Scenario) -> None:
+    async def main(world: World, store: object, scenario: Scenario) -> None:
         async with ActorSystem.open(world) as system:
-            await scenario(contract.Bench(world, system, system.spawn(store, "etcd")))  # type: ignore[arg-type]
+            await scenario(Bench(world, system, system.spawn(store, "etcd")))  # type: ignore[arg-type]
 
-    def run(scenario: contract.Scenario) -> None:
+    def run(scenario: Scenario) -> None:
         if kind != "a real etcd":
             world = SimWorld(1, Shuffled(7) if "shuffled" in kind else None, turns_max=400_000)
             world.run(lambda inside: main(inside, through_the_api(), scenario))
