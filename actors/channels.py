@@ -62,7 +62,8 @@ class Core:
     writable: Signal
     on_writer_end: Callable[[], None] | None = None
     on_credit: Callable[[], None] | None = None
-    """Sends what was kept until there is credit."""
+    """Sends what was kept, or says that there is room, when there is credit."""
+    on_readable: Callable[[], None] | None = None
 
     def accept(self, sequence: int, item: Any) -> None:
         if not self.reader.ended:
@@ -83,6 +84,8 @@ class Core:
 
     def _look_again(self) -> None:
         self.readable.set()
+        if self.on_readable is not None:
+            self.on_readable()
         if self.reader.ended:
             self.system._channels.pop(self.number, None)
 
@@ -149,6 +152,13 @@ class ChannelWriter(Generic[T]):
             callback()
         else:
             self._core.on_writer_end = callback
+
+    def on_room(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever the reader has taken something: what was full may be tried again.
+
+        For one task that sends to many channels by `try_send`; not together with `send_latest`.
+        """
+        self._core.on_credit = callback
 
     def try_send(self, item: T) -> None:
         """Send without waiting.
@@ -295,6 +305,16 @@ class ChannelReader(Generic[T]):
                 raise EndOfChannel(self._core.label)
             await self._core.readable.wait()
         return self._take()
+
+    def on_readable(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever there is something to read, or the end to hear of: now, if so already.
+
+        For one task that reads many channels: it takes what is here with `receive_nowait`, and hears of the
+        end by `receive` once the channel has `finished`.
+        """
+        self._core.on_readable = callback
+        if self._core.reader.buffer or self._core.reader.ended:
+            callback()
 
     def receive_nowait(self) -> T | None:
         """The next item if one is here already, else None."""

@@ -7,7 +7,7 @@ tests; `server` carries them over HTTP/2. What clients use is the `Channel` eith
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -38,6 +38,10 @@ class Call(ABC):
     async def send(self, response: Any) -> None:
         """Send a message, then wait while the client is slower. Several tasks may send: what they send goes
         out in the order in which they began."""
+
+    @abstractmethod
+    async def send_encoded(self, responses: Sequence[bytes]) -> None:
+        """`send` for several messages at once, which are encoded already."""
 
 
 class ClientStream(ABC):
@@ -97,11 +101,11 @@ class _Pipe:
         changed, self._changed = self._changed, self.world.event(self.label)
         changed.set()
 
-    async def put(self, item: bytes) -> None:
+    async def put(self, *items: bytes) -> None:
         if self.ended:
             raise self.error or RpcError(Code.CANCELLED, "the call is over")
         # Taken in first and waited for then: of two senders the first to begin comes first.
-        self.items.append(item)
+        self.items.extend(items)
         self._wake()
         while len(self.items) > self.capacity and not self.ended:
             await self._changed.wait()
@@ -137,6 +141,9 @@ class LocalCall(Call):
 
     async def send(self, response: Any) -> None:
         await self.responses.put(response.SerializeToString())
+
+    async def send_encoded(self, responses: Sequence[bytes]) -> None:
+        await self.responses.put(*responses)
 
 
 @define(eq=False)

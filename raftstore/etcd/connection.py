@@ -68,15 +68,15 @@ class ServerConnection(Http2):
 
     # ---------------------------------------------------------------- what goes out
 
-    def send(self, number: int, payload: bytes) -> int:
-        """Send a message; returns how many bytes wait for the client's window now."""
+    def send(self, number: int, *payloads: bytes) -> int:
+        """Send messages; returns how many bytes wait for the client's window now."""
         stream = self._streams.get(number)
         if stream is None or self.ended:
             return 0
         if not stream.begun:
             stream.begun = True
             self._h2.send_headers(number, _ANSWER)
-        self._queue(number, stream, payload)
+        self._queue(number, stream, *payloads)
         return len(stream.pending)
 
     def finish(self, number: int, error: RpcError | None = None) -> None:

@@ -191,8 +191,9 @@ class Http2(ABC):
             self.ended = True
             self._h2.close_connection()
 
-    def _queue(self, number: int, stream: Stream, payload: bytes) -> None:
-        stream.pending += frame(payload)
+    def _queue(self, number: int, stream: Stream, *payloads: bytes) -> None:
+        for payload in payloads:
+            stream.pending += frame(payload)
         self._flush(number, stream)
 
     def _flush(self, number: int, stream: Stream) -> None:

@@ -219,9 +219,12 @@ class ServerCall(Call):
             raise RpcError(Code.INTERNAL, f"grpc: error unmarshalling request: {error}") from error
 
     async def send(self, response: Any) -> None:
+        await self.send_encoded([response.SerializeToString()])
+
+    async def send_encoded(self, responses: Sequence[bytes]) -> None:
         connection = self.connection
         protocol = connection.protocol
-        waiting_bytes = protocol.send(self.number, response.SerializeToString())
+        waiting_bytes = protocol.send(self.number, *responses)
         connection.say()
         while waiting_bytes > STREAM_WAITING_BYTES_MAX or protocol.output_bytes > OUTPUT_BYTES_MAX:
             await connection.windows.park()

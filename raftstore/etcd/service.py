@@ -7,7 +7,7 @@ a table; each group of methods has a module: `reading and writing` here, `watchi
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
@@ -41,6 +41,9 @@ from .translation import (
     txn_from,
     txn_to,
 )
+
+if TYPE_CHECKING:
+    from .watching import Encoded
 
 log = logging.getLogger("understudy.raftstore.etcd")
 
@@ -92,6 +95,8 @@ class EtcdService:
     """Whether there was a leader at the last look."""
     health_changed: Event = field(init=False)
     """Set when `healthy` changes, and made anew then."""
+    encoded: "Encoded" = field(init=False)
+    """What watches were told last."""
     _unary: dict[str, Handler] = field(factory=dict)
     _streams: dict[str, StreamHandler] = field(factory=dict)
     _leader_lost: Event = field(init=False)
@@ -102,7 +107,7 @@ class EtcdService:
         from .clustering import Clustering
         from .leasing import Leasing
         from .maintaining import Maintaining
-        from .watching import serve_watch
+        from .watching import Encoded, serve_watch
 
         authority, leasing, maintaining = Authority(self), Leasing(self), Maintaining(self)
         kv: dict[str, Handler] = {
@@ -120,6 +125,7 @@ class EtcdService:
             **maintaining.streams,
         }
         assert {*self._unary, *self._streams} <= {*METHODS}, sorted({*self._unary, *self._streams})
+        self.encoded = Encoded(self)
         self._leader_lost = self.world.event("no leader")
         self.health_changed = self.world.event("health")
 

@@ -1,13 +1,15 @@
 """The Watch service: many watches on one stream.
 
-Each watch reads a channel of the store in a task of its own and sends what comes; the client's messages are
-taken one after another, so that `created` comes before a watch's first event and nothing after `canceled`.
+The client's messages are taken one after another, so that `created` comes before a watch's first event and
+nothing after `canceled`. One task sends what comes for all watches of the stream: what came for several goes
+out in one go, and what is the same for several watches, an event or a header, is encoded once.
 
 Every watch asks the store for bookmarks, whatever its client wants. So the stream knows how far each of its
 watches is: that is what a progress answer promises.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field
@@ -17,8 +19,10 @@ from understudy.raftstore.storage import (
     ALL_KEYS_END,
     AuthError,
     Compacted,
+    Event,
     OpenWatch,
     RequestProgress,
+    StatusReply,
     StorageError,
     Watch,
     WatchBatch,
@@ -43,6 +47,12 @@ PROGRESS_RETRY_SECONDS: Final = 1.0
 """A bookmark that does not come was lost with its leader: ask again."""
 RESPONSE_OVERHEAD_BYTES: Final = 512 * 1024
 """etcd splits a fragmented answer at its request limit and so much more."""
+ONE_GO_BYTES: Final = 64 * 1024
+"""So much of several watches is sent in one go."""
+ENCODED_MAX: Final = 256
+ENCODED_BYTES_MAX: Final = 1 << 20
+"""Of events that are kept encoded."""
+MORE_FOLLOWS: Final[bytes] = messages.WatchResponse(fragment=True).SerializeToString()
 
 EMPTY_RANGE: Final = "mvcc: watcher range is empty"
 DUPLICATE_ID: Final = "mvcc: duplicate watch ID provided on the WatchStream"
@@ -54,6 +64,8 @@ class Served:
 
     id: int
     reader: ChannelReader[WatchBatch]
+    encoded_id: bytes
+    """As answers name it."""
     first_revision: int
     """It sees nothing before this one."""
     notify: bool
@@ -63,6 +75,62 @@ class Served:
     """No answer went out since the last look."""
     owed: bool = False
     """The next bookmark is for the client."""
+
+
+@define(eq=False)
+class Encoded:
+    """Parts of answers, each encoded once for all watches that are told the same at about the same time.
+
+    Each part is an answer with nothing but this: messages that are written one behind the other are the
+    message with all their fields, by protobuf's rules of encoding.
+    """
+
+    service: "EtcdService"
+    _header: tuple[int, StatusReply | None, bytes] = (-1, None, b"")
+    """The last one, and what it is of."""
+    _events: dict[int, tuple[Event, bytes]] = field(factory=dict)
+    """By the identity of the event, which is kept for as long."""
+    _bytes: int = 0
+
+    def header(self, revision: int) -> bytes:
+        known_revision, known_status, encoded = self._header
+        status = self.service.status
+        if known_revision != revision or known_status is not status:
+            encoded = messages.WatchResponse(header=self.service.header(revision)).SerializeToString()
+            self._header = revision, status, encoded
+        return encoded
+
+    def event(self, event: Event) -> bytes:
+        known = self._events.get(id(event))
+        if known is not None:
+            return known[1]
+        encoded: bytes = messages.WatchResponse(events=[event_to(event)]).SerializeToString()
+        if self._bytes > ENCODED_BYTES_MAX or len(self._events) >= ENCODED_MAX:
+            self._events.clear()
+            self._bytes = 0
+        self._events[id(event)] = event, encoded
+        self._bytes += len(encoded)
+        return encoded
+
+
+@define(eq=False)
+class _Outgoing:
+    """Answers of several watches on their way to the client, to be sent in one go."""
+
+    call: Call
+    _answers: list[bytes] = field(factory=list)
+    _bytes: int = 0
+
+    async def add(self, answer: bytes) -> None:
+        self._answers.append(answer)
+        self._bytes += len(answer)
+        if self._bytes >= ONE_GO_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        if self._answers:
+            answers, self._answers, self._bytes = self._answers, [], 0
+            await self.call.send_encoded(answers)
 
 
 async def serve_watch(service: "EtcdService", call: Call) -> None:
@@ -88,11 +156,17 @@ class WatchStream:
     _progress_wanted: int = 0
     """Progress requests that are not answered yet."""
     _notifying: bool = False
+    _pumping: bool = False
+    _due: dict[int, None] = field(factory=dict)
+    """Watches for which something came, in the order in which they are looked at."""
+    _came: Signal = field(init=False)
+    """There are some."""
     _advanced: Signal = field(init=False)
     """A watch is further than it was, or gone."""
 
     def __attrs_post_init__(self) -> None:
         self._advanced = self.service.world.signal("watch progress")
+        self._came = self.service.world.signal("watch batches")
 
     async def serve(self) -> None:
         while (request := await self.call.receive()) is not None:
@@ -160,13 +234,17 @@ class WatchStream:
         served = Served(
             watch_id,
             reader,
+            messages.WatchResponse(watch_id=watch_id).SerializeToString(),
             watch.start_revision or opened.revision + 1,
             request.progress_notify,
             request.fragment,
         )
         self.watches[watch_id] = served
         await self._send(opened.revision, watch_id=watch_id, created=True)
-        self.nursery.start_soon(self._pump, served)
+        reader.on_readable(partial(self._mark_due, watch_id))
+        if not self._pumping:
+            self._pumping = True
+            self.nursery.start_soon(self._pump)
         if served.notify and not self._notifying:
             self._notifying = True
             self.nursery.start_soon(self._notify)
@@ -205,25 +283,49 @@ class WatchStream:
 
     # ---------------------------------------------------------------- events
 
-    async def _pump(self, served: Served) -> None:
-        """Send what the store sends for one watch."""
-        try:
-            while True:
-                batch = await served.reader.receive()
-                if batch.events:
-                    served.quiet = False
-                    for events, more in self._fragments(served, batch):
-                        if self.watches.get(served.id) is not served:
-                            return
-                        await self._send(batch.revision, watch_id=served.id, events=events, fragment=more)
-                elif served.owed and self.watches.get(served.id) is served:
-                    served.owed = False
-                    await self._send(batch.revision, watch_id=served.id)
-                served.seen_revision = batch.revision
+    def _mark_due(self, watch_id: int) -> None:
+        self._due[watch_id] = None
+        self._came.set()
+
+    async def _pump(self) -> None:
+        """Send what the store sends for the watches: of each that has something one batch, and again."""
+        while True:
+            await self._came.wait()
+            while self._due:
+                due, self._due = self._due, {}
+                outgoing = _Outgoing(self.call)
+                for watch_id in due:
+                    served = self.watches.get(watch_id)
+                    if served is None:
+                        continue
+                    batch = served.reader.receive_nowait()
+                    if batch is not None:
+                        self._due[watch_id] = None
+                        await self._pass_on(served, batch, outgoing)
+                    elif served.reader.finished:
+                        await outgoing.flush()
+                        await self._ended(served)
+                await outgoing.flush()
                 self._advanced.set()
-        except EndOfChannel:
-            if self.watches.get(served.id) is served:
-                raise RpcError(*STOPPED) from None
+
+    async def _pass_on(self, served: Served, batch: WatchBatch, outgoing: "_Outgoing") -> None:
+        """Send a batch, in parts if need be; a bookmark only to who is owed one."""
+        if batch.events or served.owed:
+            if batch.events:
+                served.quiet = False
+            else:
+                served.owed = False
+            head = self.service.encoded.header(batch.revision) + served.encoded_id
+            for events, more in self._fragments(served, batch):
+                await outgoing.add(head + (MORE_FOLLOWS if more else b"") + events)
+                if self.watches.get(served.id) is not served:
+                    return
+        served.seen_revision = batch.revision
+
+    async def _ended(self, served: Served) -> None:
+        """The store sends no more for a watch."""
+        try:
+            await served.reader.receive()
         except Compacted as gone:
             if self.watches.pop(served.id, None) is served:
                 self._advanced.set()
@@ -233,28 +335,24 @@ class WatchStream:
                     canceled=True,
                     compact_revision=gone.compact_revision,
                 )
-        except ActorStopped:
+        except (EndOfChannel, ActorStopped):
             raise RpcError(*STOPPED) from None
         except StorageError as refusal:
             raise rpc_error(refusal) from refusal
 
-    def _fragments(self, served: Served, batch: WatchBatch) -> Iterator[tuple[list[Any], bool]]:
-        """The events of a batch as one answer, or as several that say that more follow."""
-        events = [event_to(event) for event in batch.events]
-        if not served.fragment:
-            yield events, False
-            return
+    def _fragments(self, served: Served, batch: WatchBatch) -> Iterator[tuple[bytes, bool]]:
+        """The events of a batch for one answer, or for several that say that more follow."""
         limit = self.service.options.max_request_bytes + RESPONSE_OVERHEAD_BYTES
-        part: list[Any] = []
+        part: list[bytes] = []
         size = 0
-        for event in events:
-            bytes_of_it = event.ByteSize()
-            if part and size + bytes_of_it > limit:
-                yield part, True
+        for event in batch.events:
+            encoded = self.service.encoded.event(event)
+            if served.fragment and part and size + len(encoded) > limit:
+                yield b"".join(part), True
                 part, size = [], 0
-            part.append(event)
-            size += bytes_of_it
-        yield part, False
+            part.append(encoded)
+            size += len(encoded)
+        yield b"".join(part), False
 
     # ---------------------------------------------------------------- progress
 

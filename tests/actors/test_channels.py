@@ -423,3 +423,31 @@ def test_an_answer_without_a_wire_form_fails_its_ask_and_crashes_its_actor() -> 
         assert system.statistics()[0].restarts == 1
 
     simulate(scenario)
+
+
+def test_one_task_reads_many_channels_and_writes_to_many() -> None:
+    async def main(world: World) -> None:
+        async with ActorSystem.open(world) as system:
+            writers, readers = zip(*[system.own_channel(f"{n}", capacity=2) for n in range(3)], strict=True)
+            news: list[tuple[str, int]] = []
+            writers[2].try_send("before")
+            for number in range(3):
+                writers[number].on_room(lambda number=number: news.append(("room", number)))  # type: ignore[misc]
+                readers[number].on_readable(lambda number=number: news.append(("came", number)))  # type: ignore[misc]
+            assert news == [("came", 2)]
+            writers[0].try_send("a")
+            writers[0].try_send("b")
+            assert news == [("came", 2), ("came", 0), ("came", 0)]
+            with pytest.raises(ChannelFull):
+                writers[0].try_send("c")
+            assert readers[0].receive_nowait() == "a" and news[-1] == ("room", 0)
+            writers[0].try_send("c")
+            del news[:]
+            writers[1].close(ValueError("why"))
+            assert news == [("came", 1)] and readers[1].finished
+            with pytest.raises(ValueError, match="why"):
+                await readers[1].receive()
+            readers[1].on_readable(lambda: news.append(("late", 1)))
+            assert news[-1] == ("late", 1)
+
+    SimWorld(1).run(main)
