@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, field, frozen
 
 from understudy.actors import Actor, ActorSystem, RealWorld, Ref, World
+from understudy.actors.startup import StartError
 from understudy.actors.system import Delivery
 from understudy.components.apiserver.server import ApiServer, ApiServerOptions
 from understudy.components.boundary import podnet
@@ -31,7 +32,6 @@ from understudy.components.machinery.resources import NODES, PODS
 from understudy.components.node import Node, NodeOptions
 from understudy.components.pod_client import PodClient
 from understudy.components.scheduler.scheduler import Scheduler, SchedulerOptions
-from understudy.components.startup import StartError
 from understudy.mailbox import Refusal
 from understudy.raftstore.group import raft_group
 from understudy.raftstore.options import GroupOptions

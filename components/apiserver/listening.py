@@ -12,7 +12,7 @@ from types import TracebackType
 
 import trio
 
-from understudy.components.startup import StartError
+from understudy.actors.startup import StartError
 
 BACKLOG = 1024
 PORT_MAX = 65535

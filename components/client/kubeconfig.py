@@ -15,8 +15,8 @@ from typing import Any
 
 from attrs import field, frozen
 
+from understudy.actors.startup import StartError
 from understudy.components.machinery.tls import Certificate
-from understudy.components.startup import StartError
 
 CLUSTER_NAME = "understudy"
 ADMIN = "kubernetes-admin"

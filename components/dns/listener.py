@@ -15,8 +15,8 @@ import trio
 
 from understudy.actors import Actor, AskTimeout, Ref
 from understudy.actors.ref import ActorFailed, ActorStopped
+from understudy.actors.startup import StartError
 from understudy.components.boundary.name_server import NameServer, Query
-from understudy.components.startup import StartError
 
 log = logging.getLogger("understudy.dns")
 

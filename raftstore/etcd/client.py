@@ -16,7 +16,7 @@ from .calls import Channel, ClientStream
 from .client_connection import CallEnded, ClientConnection
 from .grpc import MESSAGE_BYTES_MAX, Code, NotSent, RpcError
 from .http2 import ConnectionEnded, MessageCame
-from .listening import Url
+from .listening import Url, load_pem
 from .schema import METHODS, Method
 
 log = logging.getLogger("understudy.raftstore.etcd")
@@ -26,10 +26,19 @@ CONNECT_SECONDS: Final = 5.0
 STREAM_WAITING_BYTES_MAX: Final = 1 << 20
 
 
-def default_tls() -> ssl.SSLContext:
-    """TLS to a server whose certificate the system trusts (SSL_CERT_FILE names others)."""
-    context = ssl.create_default_context()
+def client_tls(ca_file: str = "", cert_file: str = "", key_file: str = "") -> ssl.SSLContext:
+    """TLS to a server that `ca_file` vouches for, or whom the system trusts (SSL_CERT_FILE names others), with
+    the client's own certificate where there is one.
+
+    Raises:
+        StartError: a file is missing, unreadable or not what it should be.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
+    if not ca_file:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    load_pem(context, cert_file, key_file, ca_file)
     return context
 
 

@@ -8,11 +8,12 @@ from typing import Final
 
 from attrs import evolve, frozen
 
+from understudy.actors.startup import StartError
 from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions, StoreOptions
 from understudy.raftstore.storage.cluster import ClusterMember
 
 from .autocompaction import Compactor, compactor, parse_duration
-from .listening import EtcdStartError, Url, parse_url
+from .listening import Url, parse_url
 
 DEFAULT_CLIENT_URL: Final = "http://localhost:2379"
 DEFAULT_PEER_URL: Final = "http://localhost:2380"
@@ -77,29 +78,29 @@ class EtcdConfig:
         return self.data_dir or f"{self.name}.etcd"
 
     def client_urls(self) -> list[Url]:
-        """Where clients are served. Raises EtcdStartError."""
+        """Where clients are served. Raises StartError."""
         return parse_urls(self.listen_client_urls, "--listen-client-urls")
 
     def advertised_urls(self) -> list[Url]:
-        """Where clients are told to come. Raises EtcdStartError."""
+        """Where clients are told to come. Raises StartError."""
         if not self.advertise_client_urls:
             return self.client_urls()
         return parse_urls(self.advertise_client_urls, "--advertise-client-urls")
 
     def cluster(self) -> dict[str, list[Url]]:
         """Peer URLs by member; this one's alone unless `--initial-cluster` says more. Raises
-        EtcdStartError."""
+        StartError."""
         own = parse_urls(self.initial_advertise_peer_urls, "--initial-advertise-peer-urls")
         if not self.initial_cluster:
             return {self.name: own}
         found = parse_cluster(self.initial_cluster)
         if self.name not in found:
-            raise EtcdStartError(
+            raise StartError(
                 f"--initial-cluster does not name this member, {self.name!r}",
                 f"it names {', '.join(sorted(found))}: give --name, or add {self.name}={own[0]}",
             )
         if self.initial_advertise_peer_urls != DEFAULT_PEER_URL and set(found[self.name]) != set(own):
-            raise EtcdStartError(
+            raise StartError(
                 f"--initial-cluster has {self.name} at {_listed(found[self.name])}, and "
                 f"--initial-advertise-peer-urls is {_listed(own)}",
                 "others come where --initial-cluster says: give the same to both",
@@ -107,31 +108,31 @@ class EtcdConfig:
         return found
 
     def compactor(self) -> Compactor | None:
-        """Raises EtcdStartError."""
+        """Raises StartError."""
         try:
             return compactor(self.auto_compaction_mode, self.auto_compaction_retention)
         except ValueError as error:
-            raise EtcdStartError(
+            raise StartError(
                 f"--auto-compaction-mode, --auto-compaction-retention: {error}",
                 "for example periodic and 1h, or revision and 1000",
             ) from None
 
     def keepalive_seconds(self) -> tuple[float, float]:
-        """When a silent client is asked whether it is there, and for how long. Raises EtcdStartError."""
+        """When a silent client is asked whether it is there, and for how long. Raises StartError."""
         try:
             interval, timeout = map(
                 parse_duration, (self.grpc_keepalive_interval, self.grpc_keepalive_timeout)
             )
         except ValueError as error:
-            raise EtcdStartError(
+            raise StartError(
                 f"--grpc-keepalive-interval, --grpc-keepalive-timeout: {error}", "for example 2h and 20s"
             ) from None
         if not interval or not timeout:
-            raise EtcdStartError("--grpc-keepalive-interval and --grpc-keepalive-timeout are above 0")
+            raise StartError("--grpc-keepalive-interval and --grpc-keepalive-timeout are above 0")
         return interval, timeout
 
     def group_options(self) -> GroupOptions:
-        """The knobs of the group. Raises EtcdStartError."""
+        """The knobs of the group. Raises StartError."""
         member = MemberOptions(raft=self._raft_options(), store=self._store_options())
         if self.snapshot_count is not None:
             member = evolve(member, snapshot_entries=self.snapshot_count)
@@ -139,7 +140,7 @@ class EtcdConfig:
 
     def _store_options(self) -> StoreOptions:
         if not 4 <= self.bcrypt_cost <= 31:
-            raise EtcdStartError(f"--bcrypt-cost is {self.bcrypt_cost}", "it is from 4 to 31")
+            raise StartError(f"--bcrypt-cost is {self.bcrypt_cost}", "it is from 4 to 31")
         quota = self.quota_backend_bytes or StoreOptions().quota_bytes
         return StoreOptions(
             max_txn_operations=self.max_txn_ops,
@@ -157,12 +158,12 @@ class EtcdConfig:
             defaults.election_timeout_min_ms, HEARTBEATS_PER_ELECTION * heartbeat
         )
         if election < HEARTBEATS_PER_ELECTION * heartbeat:
-            raise EtcdStartError(
+            raise StartError(
                 f"--election-timeout[{election}ms] should be at least as 5 times as "
                 f"--heartbeat-interval[{heartbeat}ms]"
             )
         if election > ELECTION_MS_MAX:
-            raise EtcdStartError(
+            raise StartError(
                 f"--election-timeout[{election}ms] is too long, and should be set less than "
                 f"{ELECTION_MS_MAX}ms"
             )
@@ -175,20 +176,20 @@ class EtcdConfig:
         )
 
     def check(self) -> None:
-        """Refuse what cannot be. Raises EtcdStartError."""
+        """Refuse what cannot be. Raises StartError."""
         self.client_urls()
         self.advertised_urls()
         parse_urls(self.listen_peer_urls, "--listen-peer-urls")
         self.cluster()
         if self.initial_cluster_state not in ("new", "existing"):
-            raise EtcdStartError(
+            raise StartError(
                 f"--initial-cluster-state is {self.initial_cluster_state!r}", "it is new or existing"
             )
         if bool(self.cert_file) != bool(self.key_file):
-            raise EtcdStartError("--cert-file and --key-file go together", "give both, or neither")
+            raise StartError("--cert-file and --key-file go together", "give both, or neither")
         peer_files = (self.peer_cert_file, self.peer_key_file, self.peer_trusted_ca_file)
         if any(peer_files) and not all(peer_files):
-            raise EtcdStartError(
+            raise StartError(
                 "--peer-cert-file, --peer-key-file and --peer-trusted-ca-file go together",
                 "members know one another by their certificates: give all three, or none",
             )
@@ -198,20 +199,20 @@ class EtcdConfig:
 
 
 def parse_urls(text: str, what: str) -> list[Url]:
-    """URLs between commas. Raises EtcdStartError."""
+    """URLs between commas. Raises StartError."""
     found = [parse_url(part, what) for part in text.split(",") if part.strip()]
     if not found:
-        raise EtcdStartError(f"{what} is empty", "for example http://127.0.0.1:2379")
+        raise StartError(f"{what} is empty", "for example http://127.0.0.1:2379")
     return found
 
 
 def parse_cluster(text: str) -> dict[str, list[Url]]:
-    """`NAME=URL,NAME=URL`; one name may come with several URLs. Raises EtcdStartError."""
+    """`NAME=URL,NAME=URL`; one name may come with several URLs. Raises StartError."""
     found: dict[str, list[Url]] = {}
     for part in text.split(","):
         name, equals, url = part.strip().partition("=")
         if not name or not equals:
-            raise EtcdStartError(
+            raise StartError(
                 f"--initial-cluster: {part!r} is not NAME=URL", "for example a=http://127.0.0.1:2380"
             )
         found.setdefault(name, []).append(parse_url(url, "--initial-cluster"))

@@ -12,20 +12,14 @@ from urllib.parse import urlsplit
 import trio
 from attrs import define, frozen
 
+from understudy.actors.startup import StartError
+
 BACKLOG: Final = 1024
 KEEPALIVE_SECONDS: Final = 15
 """A peer that vanished is noticed by TCP itself: after so long without a word it is asked, and again ..."""
 UNANSWERED_MS: Final = 60_000
 """... and the connection ends when nothing was acknowledged for so long (on Linux)."""
-
-
-class EtcdStartError(Exception):
-    """The server cannot start as it is asked to."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(f"{message} ({hint})" if hint else message)
-        self.message = message
-        self.hint = hint
+_PEM_NEEDED: Final = "a PEM certificate and its PEM key are needed"
 
 
 @frozen
@@ -46,18 +40,18 @@ def parse_url(text: str, what: str) -> Url:
     """`http[s]://HOST:PORT`; `what` names the flag in errors.
 
     Raises:
-        EtcdStartError: it is not that.
+        StartError: it is not that.
     """
     hint = "for example http://127.0.0.1:2379"
     try:
         parts = urlsplit(text.strip())
         port = parts.port
     except ValueError as error:
-        raise EtcdStartError(f"{what}: {text!r} is no URL: {error}", hint) from None
+        raise StartError(f"{what}: {text!r} is no URL: {error}", hint) from None
     if parts.scheme not in ("http", "https"):
-        raise EtcdStartError(f"{what}: {text!r} must begin with http:// or https://", hint)
+        raise StartError(f"{what}: {text!r} must begin with http:// or https://", hint)
     if not parts.hostname or port is None or parts.path not in ("", "/") or parts.query:
-        raise EtcdStartError(f"{what}: {text!r} must be a scheme, a host and a port, and no more", hint)
+        raise StartError(f"{what}: {text!r} must be a scheme, a host and a port, and no more", hint)
     return Url(parts.scheme, parts.hostname, port)
 
 
@@ -103,16 +97,16 @@ async def bind(url: Url, tls: ssl.SSLContext | None, what: str) -> Bound:
     """Listen at a URL; port 0 picks a free one, and `Bound.url` says which.
 
     Raises:
-        EtcdStartError: the address is unknown, in use or not permitted, or https without a certificate.
+        StartError: the address is unknown, in use or not permitted, or https without a certificate.
     """
     if url.scheme == "https" and tls is None:
-        raise EtcdStartError(
+        raise StartError(
             f"{what}: {url} needs a certificate", "give --cert-file and --key-file, or write http://"
         )
     try:
         found = await trio.socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise EtcdStartError(f"{what}: {url.host!r} is no known host or address") from None
+        raise StartError(f"{what}: {url.host!r} is no known host or address") from None
     family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
     try:
@@ -129,16 +123,14 @@ async def bind(url: Url, tls: ssl.SSLContext | None, what: str) -> Bound:
     return Bound(Url(url.scheme, url.host, port), tls if url.scheme == "https" else None, listener)
 
 
-def _explained(what: str, url: Url, error: OSError) -> EtcdStartError:
+def _explained(what: str, url: Url, error: OSError) -> StartError:
     if error.errno == errno.EADDRINUSE:
-        return EtcdStartError(
-            f"{what}: {url} is in use already", "end the other server or choose another port"
-        )
+        return StartError(f"{what}: {url} is in use already", "end the other server or choose another port")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return EtcdStartError(f"{what}: binding to {url} is not permitted", "choose a port above 1023")
+        return StartError(f"{what}: binding to {url} is not permitted", "choose a port above 1023")
     if error.errno == errno.EADDRNOTAVAIL:
-        return EtcdStartError(f"{what}: this machine has no address {url.host}")
-    return EtcdStartError(f"{what}: cannot bind to {url}: {error.strerror or error}")
+        return StartError(f"{what}: this machine has no address {url.host}")
+    return StartError(f"{what}: cannot bind to {url}: {error.strerror or error}")
 
 
 def server_tls(
@@ -147,7 +139,7 @@ def server_tls(
     """TLS as a server from PEM files, offering HTTP/2 and HTTP/1.1.
 
     Raises:
-        EtcdStartError: a file is missing, unreadable or no certificate or key.
+        StartError: a file is missing, unreadable or no certificate or key.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -155,20 +147,45 @@ def server_tls(
     load_pem(context, cert_file, key_file, trusted_ca_file)
     if client_cert_auth:
         if not trusted_ca_file:
-            raise EtcdStartError("--client-cert-auth needs to know whom to trust", "give --trusted-ca-file")
+            raise StartError("--client-cert-auth needs to know whom to trust", "give --trusted-ca-file")
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 def load_pem(context: ssl.SSLContext, cert_file: str, key_file: str, trusted_ca_file: str) -> None:
-    """Load a certificate with its key, and whom to trust if that is given. Raises EtcdStartError."""
-    files = f"{cert_file}, {key_file}"
-    try:
-        context.load_cert_chain(cert_file, key_file)
-        if trusted_ca_file:
-            files = trusted_ca_file
+    """Load a certificate with its key, and whom to trust; either is left alone where no file is named.
+
+    Raises:
+        StartError: a file is missing, unreadable or not what it should be.
+    """
+    for name in filter(None, (cert_file, key_file, trusted_ca_file)):
+        try:
+            with open(name, "rb"):
+                pass
+        except OSError as error:
+            raise StartError(
+                f"cannot read {name}: {error.strerror}", "look at its name, and whether this user may read it"
+            ) from error
+
+    def no_passphrase() -> str:
+        # OpenSSL would ask for it on the terminal.
+        raise StartError(f"{key_file} is locked by a passphrase", "give a key without one")
+
+    if cert_file:
+        try:
+            context.load_cert_chain(cert_file, key_file, no_passphrase)
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise StartError(
+                    f"{key_file} is not the key of {cert_file}", "give the two that were made together"
+                ) from error
+            raise StartError(
+                f"cannot use {cert_file} with {key_file}: {error.reason or error}", _PEM_NEEDED
+            ) from error
+    if trusted_ca_file:
+        try:
             context.load_verify_locations(trusted_ca_file)
-    except OSError as error:
-        # ssl.SSLError is an OSError too.
-        reason = error.strerror or str(error)
-        raise EtcdStartError(f"cannot use {files}: {reason}", "PEM files are needed") from error
+        except ssl.SSLError as error:
+            raise StartError(
+                f"cannot use {trusted_ca_file}: {error.reason or error}", "PEM certificates are needed"
+            ) from error

@@ -15,6 +15,7 @@ from attrs import evolve
 from understudy.actors import ActorSystem, Ref
 from understudy.actors.remote import AddressError, ConnectFailed, Remote
 from understudy.actors.remote.network import Tls
+from understudy.actors.startup import StartError
 from understudy.mailbox import Refusal
 from understudy.raftstore.founding import founding_state
 from understudy.raftstore.group import raft_node
@@ -27,7 +28,7 @@ from understudy.raftstore.wal.folder import Identity
 from understudy.raftstore.wal.logs import DiskLogs, cluster_id
 
 from .configuration import EtcdConfig, parse_urls
-from .listening import EtcdStartError, load_pem
+from .listening import load_pem
 
 GROUP = "etcd"
 """The name of the store's actor at every node."""
@@ -35,7 +36,7 @@ ASK_SECONDS = 5.0
 
 
 def peer_tls(config: EtcdConfig) -> Tls | None:
-    """Mutual TLS among members; None for none. Raises EtcdStartError."""
+    """Mutual TLS among members; None for none. Raises StartError."""
     if not config.peer_cert_file:
         return None
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -60,7 +61,7 @@ async def start_node(
     cluster's id.
 
     Raises:
-        EtcdStartError: its peer address cannot be had, or no cluster knows this member.
+        StartError: its peer address cannot be had, or no cluster knows this member.
     """
     founders = config.founders()
     (listen, *_) = parse_urls(config.listen_peer_urls, "--listen-peer-urls")
@@ -69,7 +70,7 @@ async def start_node(
             Remote.listen(system, remote_address(str(listen)), name=config.name, tls=peer_tls(config))
         )
     except (AddressError, ValueError) as error:
-        raise EtcdStartError(f"--listen-peer-urls: {listen}: {error}") from error
+        raise StartError(f"--listen-peer-urls: {listen}: {error}") from error
     known: tuple[ClusterMember, ...] = ()
     state = PersistentState.joining()
     if config.initial_cluster_state == "new":
@@ -102,7 +103,7 @@ async def start_node(
 async def _members_of(
     node: Remote, config: EtcdConfig, known: tuple[ClusterMember, ...]
 ) -> tuple[int, tuple[ClusterMember, ...]]:
-    """The cluster's id and list of members, from whoever of the known ones answers. Raises EtcdStartError."""
+    """The cluster's id and list of members, from whoever of the known ones answers. Raises StartError."""
     reasons: list[str] = []
     for member in known:
         if member.name == config.name:
@@ -117,21 +118,21 @@ async def _members_of(
                 reasons.append(f"{member.name} ({url}): {error}")
             else:
                 return cluster, members
-    raise EtcdStartError(
+    raise StartError(
         f"nobody of --initial-cluster tells who belongs to it: {'; '.join(reasons) or 'it names none'}",
         "start the others first; for a new cluster say --initial-cluster-state new",
     )
 
 
 def _number_in(config: EtcdConfig, members: tuple[ClusterMember, ...]) -> int:
-    """The number under which a running cluster expects this member. Raises EtcdStartError."""
+    """The number under which a running cluster expects this member. Raises StartError."""
     own = {
         str(url) for url in parse_urls(config.initial_advertise_peer_urls, "--initial-advertise-peer-urls")
     }
     for member in members:
         if own & set(member.peer_urls):
             return member.id
-    raise EtcdStartError(
+    raise StartError(
         f"the cluster expects no member at {', '.join(sorted(own))}",
         f"say there first: etcdctl member add {config.name} --peer-urls={sorted(own)[0]}",
     )

@@ -17,6 +17,7 @@ import trio
 from attrs import define, field
 
 from understudy.actors import Actor, ActorStopped, Ref, World
+from understudy.actors.startup import StartError
 from understudy.mailbox import Refusal
 from understudy.raftstore.storage import Status, Storage, Unavailable
 from understudy.raftstore.storage.cluster import MemberList, MemberPublish
@@ -34,7 +35,7 @@ from .connection import (
 from .grpc import Code, RpcError, parse_timeout
 from .http1 import PREFACE, Http1Reader, answer
 from .http2 import ConnectionEnded, MessageCame
-from .listening import Bound, EtcdStartError
+from .listening import Bound
 from .schema import METHODS, Method
 from .service import EtcdService, ServiceOptions
 
@@ -73,7 +74,7 @@ async def until_led(world: World, store: Ref[Storage], where: str, waiting_for: 
         waiting_for: whom it takes besides this process, as the log says now and then.
 
     Raises:
-        EtcdStartError: members cannot run, and the rest is no majority.
+        StartError: members cannot run, and the rest is no majority.
     """
     say_s = world.monotonic() + SAY_SECONDS
     while True:
@@ -87,7 +88,7 @@ async def until_led(world: World, store: Ref[Storage], where: str, waiting_for: 
             return
         except Unavailable as refusal:
             if NO_MAJORITY in refusal.reason:
-                raise EtcdStartError(f"{where}: the store cannot start: {refusal.reason}") from None
+                raise StartError(f"{where}: the store cannot start: {refusal.reason}") from None
             log.info("no leader yet: %s", refusal)
         except Refusal as refusal:
             log.info("no leader yet: %s", refusal)

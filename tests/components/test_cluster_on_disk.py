@@ -10,12 +10,12 @@ import pytest
 import trio
 
 from understudy.actors import RealWorld
+from understudy.actors.startup import StartError
 from understudy.components.client import Client
 from understudy.components.client.https import HttpsTransport
 from understudy.components.client.kubeconfig import load_kubeconfig
 from understudy.components.cluster import Cluster
 from understudy.components.machinery.resources import CONFIG_MAPS, DEPLOYMENTS, PODS
-from understudy.components.startup import StartError
 
 KILLS = 4
 DEPLOYMENT = {

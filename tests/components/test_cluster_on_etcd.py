@@ -6,9 +6,9 @@ import pytest
 import trio
 
 from tests.raftstore.etcd.etcds import at, real_etcd
+from understudy.actors.startup import StartError
 from understudy.components.cluster import Cluster, ClusterOptions
 from understudy.components.machinery.resources import NODES
-from understudy.components.startup import StartError
 
 
 def test_the_next_cluster_finds_what_the_last_one_wrote(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import trio
 from dnslib import RCODE, DNSRecord
 
 from understudy.actors import Actor, ActorSystem, RealWorld, Ref, SimWorld, World, handles
+from understudy.actors.startup import StartError
 from understudy.actors.world import Signal
 from understudy.components.boundary.dataplane import Action, Connect, Dataplane
 from understudy.components.boundary.dns_upstream import (
@@ -29,7 +30,6 @@ from understudy.components.dns.listener import DnsListener, bind_dns
 from understudy.components.machinery.api import ApiResponse
 from understudy.components.proxy.kube_proxy import KubeProxy
 from understudy.components.proxy.user_space import UserSpaceDataplane
-from understudy.components.startup import StartError
 
 SERVICES, SLICES = "/api/v1/services", "/apis/discovery.k8s.io/v1/endpointslices"
 NODES, NAMESPACES = "/api/v1/nodes", "/api/v1/namespaces"

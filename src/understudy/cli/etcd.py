@@ -84,7 +84,7 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
         if missing.name not in ("h2", "google", "google.protobuf"):
             raise
         return complain(f"understudy etcd needs {missing.name}", "pip install 'understudy[etcd]'")
-    from understudy.raftstore.etcd.listening import EtcdStartError
+    from understudy.actors.startup import StartError
 
     levels = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR"}
     if log_level not in levels:
@@ -95,16 +95,16 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
     ):
         logging.getLogger("understudy").warning("unrecognized environment variable %s", name)
     config = EtcdConfig(**flags)
-    return serve_until_stopped(lambda: _serve(config), EtcdStartError, STOP_SECONDS_MAX)
+    return serve_until_stopped(lambda: _serve(config), StartError, STOP_SECONDS_MAX)
 
 
 def _make_folder(folder: Path) -> None:
-    from understudy.raftstore.etcd.listening import EtcdStartError
+    from understudy.actors.startup import StartError
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EtcdStartError(f"--data-dir: cannot make {folder}: {error.strerror}") from error
+        raise StartError(f"--data-dir: cannot make {folder}: {error.strerror}") from error
 
 
 async def _serve(config: Any) -> None:
@@ -171,21 +171,17 @@ async def _serve(config: Any) -> None:
 
 
 async def _owner(config: Any, folder: Path) -> "Identity | None":
-    """Whose logs are in a folder already: the first of them. Raises EtcdStartError: another cluster's, or
+    """Whose logs are in a folder already: the first of them. Raises StartError: another cluster's, or
     somebody has it open."""
-    from understudy.raftstore.etcd.listening import EtcdStartError
-    from understudy.raftstore.wal.errors import StoreFolderError
+    from understudy.actors.startup import StartError
     from understudy.raftstore.wal.logs import has_token
 
-    try:
-        found = await owners(folder)
-    except StoreFolderError as error:
-        raise EtcdStartError(f"--data-dir: {error.path}: {error.what}", error.advice) from error
+    found = await owners(folder)
     token = config.initial_cluster_token
     for owner in found:
         # Who joined a cluster was never told its token.
         if not has_token(owner.cluster, token) and (config.alone or config.initial_cluster_state == "new"):
-            raise EtcdStartError(
+            raise StartError(
                 f"--data-dir: {folder}: the folder belongs to {owner}, which began with another "
                 f"--initial-cluster-token than {token!r}",
                 "give that token, or name another folder or an empty one",
@@ -194,8 +190,8 @@ async def _owner(config: Any, folder: Path) -> "Identity | None":
 
 
 def _check_members(config: Any, folder: Path) -> None:
-    """More or fewer members than there were would be another group. Raises EtcdStartError."""
-    from understudy.raftstore.etcd.listening import EtcdStartError
+    """More or fewer members than there were would be another group. Raises StartError."""
+    from understudy.actors.startup import StartError
 
     names = [name.removeprefix("member-") for name in os.listdir(folder) if name.startswith("member-")]
     found = sorted(int(number) for number in names if number.isdecimal())
@@ -204,9 +200,9 @@ def _check_members(config: Any, folder: Path) -> None:
         if found != list(range(1, len(found) + 1)):
             hint = "give --initial-cluster as before, or name another folder"
         there = ", ".join(map(str, found))
-        raise EtcdStartError(f"--members is {config.members}, and {folder} has member {there}", hint)
+        raise StartError(f"--members is {config.members}, and {folder} has member {there}", hint)
     if not config.alone and len(found) > 1:
-        raise EtcdStartError(
+        raise StartError(
             f"--initial-cluster makes this one member of several, and {folder} has {len(found)} of them",
             "leave --initial-cluster away as before, or name another folder",
         )

@@ -37,10 +37,11 @@ async def owners(folder: Path) -> "list[Identity]":
     member says so when it opens it.
 
     Raises:
-        FolderRefused: another process has one of them open.
-        DiskUnusable: the disk refuses.
+        StartError: another process has one of them open, or the disk refuses: one line, where each member
+            would say it.
     """
     from understudy.actors.real_disk import RealDisk
+    from understudy.actors.startup import StartError
     from understudy.raftstore.wal.errors import Damaged, StoreFolderError
     from understudy.raftstore.wal.examine import opened
 
@@ -52,8 +53,8 @@ async def owners(folder: Path) -> "list[Identity]":
         except Damaged:
             continue
         except StoreFolderError as error:
-            error.path = str(member.parent / error.path)
-            raise
+            place = member.parent / error.path
+            raise StartError(f"--data-dir: {place}: {error.what}", error.advice) from error
     return found
 
 

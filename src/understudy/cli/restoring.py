@@ -56,8 +56,8 @@ def restore(
     --initial-cluster it makes the folder of one member: run it on each machine, with the same file, token and
     --initial-cluster, then start each member with the same flags. Members of the old cluster are not let in.
     """
+    from understudy.actors.startup import StartError
     from understudy.raftstore.etcd.configuration import EtcdConfig
-    from understudy.raftstore.etcd.listening import EtcdStartError
     from understudy.raftstore.founding import local_founders
 
     config = EtcdConfig(
@@ -70,7 +70,7 @@ def restore(
     )
     try:
         config.check()
-    except EtcdStartError as error:
+    except StartError as error:
         return complain(error.message, error.hint)
     founders = local_founders(members) if config.alone else config.founders()
     folder = Path(config.folder)

@@ -49,7 +49,7 @@ def trace(file: Path, html: Path | None, nodes: int, seed: int | None, timeout: 
 
     import trio
 
-    from understudy.components.startup import StartError
+    from understudy.actors.startup import StartError
     from understudy.properties.story import story
     from understudy.properties.story.text import render_text
 

@@ -15,6 +15,8 @@ from typing import Any
 import click
 
 from . import garbage
+from .backing import store_options
+from .folders import owners
 from .foreground import serve_until_stopped
 
 STOP_SECONDS_MAX = 2.0
@@ -24,6 +26,8 @@ SEED_HELP = (
     "Fixes generated names, UIDs and jitter, so that runs are easier to compare. It does not fix the"
     " interleaving of components, clients and the network: only the simulation does."
 )
+
+CA_HELP = "PEM certificates that sign the certificate of the etcd of --store; the system's unless given."
 
 
 @click.command()
@@ -55,6 +59,9 @@ SEED_HELP = (
     default=None,
     help="Keep everything in a real etcd (3.4.31, 3.5.13 or newer) instead of members in this process.",
 )
+@click.option("--etcd-cafile", metavar="FILE", default="", help=CA_HELP)
+@click.option("--etcd-certfile", metavar="FILE", default="", help="PEM certificate of this client of that etcd.")
+@click.option("--etcd-keyfile", metavar="FILE", default="", help="PEM key of that certificate.")
 @click.option("--seed", type=int, default=None, metavar="N", help=SEED_HELP)
 @click.option(
     "--inspect",
@@ -73,12 +80,15 @@ def up(
     inspect: Path | None,
     data_dir: Path | None,
     store: str | None,
+    etcd_cafile: str,
+    etcd_certfile: str,
+    etcd_keyfile: str,
 ) -> int:
     """Start a cluster and keep it running until Ctrl-C."""
     # Nothing that is loaded now will ever be garbage, so looking for it only delays the start.
     gc.disable()
+    from understudy.actors.startup import StartError
     from understudy.components.client.kubeconfig import check_writable
-    from understudy.components.startup import StartError
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     _raise_file_limit()
@@ -88,6 +98,11 @@ def up(
             raise StartError(
                 "--store and --data-dir exclude each other", "the etcd of --store keeps everything"
             )
+        files = (etcd_cafile, etcd_certfile, etcd_keyfile)
+        if store is None and any(files):
+            raise StartError("--etcd-cafile, --etcd-certfile and --etcd-keyfile are for --store etcd=https://...")
+        if data_dir is not None:
+            await owners(data_dir)
         check_writable(kubeconfig)
         from understudy.components.cluster import Cluster
 
@@ -95,45 +110,13 @@ def up(
             nodes=nodes,
             bind=bind,
             seed=seed,
-            options=_store_options(store),
+            options=store_options(store, *files) if store is not None else None,
             data_dir=data_dir,
             on_progress=_print_component,
         )
         await _serve(cluster, kubeconfig, inspect)
 
     return serve_until_stopped(serve, StartError, STOP_SECONDS_MAX)
-
-
-def _store_options(text: str | None) -> Any:
-    """The cluster's options with the store that was asked for; None for the default.
-
-    Raises:
-        StartError: it is not `etcd=URL`, or what that needs is not installed.
-    """
-    if text is None:
-        return None
-    from understudy.components.startup import StartError
-
-    kind, _, urls = text.partition("=")
-    if kind != "etcd" or not urls:
-        raise StartError(f"--store is {text!r}", "for example --store etcd=http://127.0.0.1:2379")
-    try:
-        from understudy.raftstore.etcd.client import GrpcChannel, default_tls
-        from understudy.raftstore.etcd.configuration import parse_urls
-        from understudy.raftstore.etcd.listening import EtcdStartError
-        from understudy.raftstore.etcd.remote_store import remote_store
-    except ModuleNotFoundError as missing:
-        if missing.name not in ("h2", "google", "google.protobuf"):
-            raise
-        raise StartError(f"--store etcd=... needs {missing.name}", "pip install 'understudy[etcd]'") from None
-    from understudy.components.cluster import ClusterOptions
-
-    try:
-        parsed = parse_urls(urls, "--store")
-    except EtcdStartError as error:
-        raise StartError(error.message, error.hint) from None
-    tls = default_tls() if any(url.scheme == "https" for url in parsed) else None
-    return ClusterOptions(store=remote_store(lambda: GrpcChannel(parsed, tls)), store_name=urls)
 
 
 async def _serve(unopened: Any, kubeconfig: Path, inspect: Path | None) -> None:
@@ -163,7 +146,7 @@ async def _inspection(path: Path | None) -> AsyncIterator[Any]:
     from functools import partial
 
     from understudy.actors.observe.serving import InspectionError, inspection_socket, serve_inspection
-    from understudy.components.startup import StartError
+    from understudy.actors.startup import StartError
 
     with ExitStack() as stack:
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from understudy.actors.startup import StartError
 from understudy.components.client.kubeconfig import (
     Access,
     KubeconfigError,
@@ -16,7 +17,6 @@ from understudy.components.client.kubeconfig import (
     write_kubeconfig,
 )
 from understudy.components.machinery.tls import Certificate
-from understudy.components.startup import StartError
 
 ACCESS = Access(
     "https://[::1]:6443", authority_pem=b"authority", certificate=Certificate(b"certificate", b"key")

@@ -2,9 +2,10 @@
 
 import pytest
 
+from understudy.actors.startup import StartError
 from understudy.raftstore.etcd.autocompaction import PeriodicCompactor, RevisionCompactor, parse_duration
 from understudy.raftstore.etcd.configuration import EtcdConfig, parse_cluster
-from understudy.raftstore.etcd.listening import EtcdStartError, Url, parse_url
+from understudy.raftstore.etcd.listening import Url, parse_url
 
 
 def test_defaults_are_etcds() -> None:
@@ -46,7 +47,7 @@ def test_timeouts_are_drawn_between_once_and_twice_what_was_asked_for() -> None:
 def test_what_cannot_be_is_refused(flags: dict[str, object], complaint: str) -> None:
     if "election_timeout" in flags:
         flags = {"heartbeat_interval": 100, **flags}
-    with pytest.raises(EtcdStartError, match=complaint):
+    with pytest.raises(StartError, match=complaint):
         EtcdConfig(**flags).check()  # type: ignore[arg-type]
 
 

@@ -16,10 +16,11 @@ import trio.testing
 from tests.raftstore.etcd.etcds import certificates, required
 from tests.raftstore.etcd.test_etcdctl import etcdctl, understudy_etcd
 from understudy.actors import Actor, ActorSystem, RealWorld
+from understudy.actors.startup import StartError
 from understudy.raftstore.etcd.client import GrpcChannel
 from understudy.raftstore.etcd.client_connection import CallEnded, ClientConnection
 from understudy.raftstore.etcd.grpc import Code, NotSent, RpcError
-from understudy.raftstore.etcd.listening import UNANSWERED_MS, EtcdStartError, Url, bind, prepare, server_tls
+from understudy.raftstore.etcd.listening import UNANSWERED_MS, Url, bind, prepare, server_tls
 from understudy.raftstore.etcd.schema import messages
 from understudy.raftstore.etcd.server import CONNECTIONS_MAX, Connection, EtcdFront
 from understudy.raftstore.etcd.service import EtcdService, ServiceOptions
@@ -227,17 +228,17 @@ async def test_a_server_that_is_not_there_is_not_reached() -> None:
 
 async def test_an_address_in_use_is_its_users_error() -> None:
     async with front() as url:
-        with pytest.raises(EtcdStartError, match="in use already"):
+        with pytest.raises(StartError, match="in use already"):
             await bind(url, None, "--listen-client-urls")
-    with pytest.raises(EtcdStartError, match="needs a certificate"):
+    with pytest.raises(StartError, match="needs a certificate"):
         await bind(Url("https", "127.0.0.1", 0), None, "--listen-client-urls")
 
 
 def test_files_that_are_no_certificate_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("nonsense")
-    with pytest.raises(EtcdStartError, match="PEM files are needed"):
+    with pytest.raises(StartError, match="PEM files are needed"):
         server_tls(str(tmp_path / "cert.pem"), str(tmp_path / "cert.pem"))
-    with pytest.raises(EtcdStartError, match="No such file"):
+    with pytest.raises(StartError, match="No such file"):
         server_tls(str(tmp_path / "none.pem"), str(tmp_path / "none.pem"))
 
 

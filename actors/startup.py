@@ -1,8 +1,8 @@
-"""What can go wrong when a cluster starts, and is the user's to put right."""
+"""What can go wrong when something starts, and is the user's to put right."""
 
 
 class StartError(Exception):
-    """The cluster cannot start as it was asked to; the message is one line, the hint says what to do."""
+    """It cannot start as it was asked to; the message is one line, the hint says what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
