@@ -27,6 +27,10 @@ from understudy.raftstore.storage import ALL_KEYS_END, Compact, Compare, DeleteR
 KV: Final = "/etcdserverpb.KV"
 LEASE: Final = "/etcdserverpb.Lease"
 MAINTENANCE: Final = "/etcdserverpb.Maintenance"
+CLUSTER: Final = "/etcdserverpb.Cluster"
+AUTH: Final = "/etcdserverpb.Auth"
+ALARMS: Final = (1, 2)
+"""nospace and corrupt."""
 
 
 @frozen
@@ -83,6 +87,27 @@ class CancelWatch:
     id: int
 
 
+@frozen
+class RaiseAlarm:
+    """Raise one kind of alarm, without the other: in etcd taking back either ends what both forbid."""
+
+    kind: int
+
+    def requests(self) -> list[Any]:
+        others = [number for number in ALARMS if number != self.kind]
+        return [*map(_taken_back, others), messages.AlarmRequest(action=1, memberID=5, alarm=self.kind)]
+
+
+@frozen
+class TakeBackAlarms:
+    def requests(self) -> list[Any]:
+        return [*map(_taken_back, ALARMS)]
+
+
+def _taken_back(kind: int) -> Any:
+    return messages.AlarmRequest(action=2, memberID=5, alarm=kind)
+
+
 Step = Any
 """A request of the contract, with distances for revisions; or one of the above."""
 
@@ -98,6 +123,21 @@ WRONG: Final = st.sampled_from(
         _raw(f"{KV}/Range", messages.RangeRequest(key=b"a", revision=-1)),
         _raw(f"{KV}/Range", messages.RangeRequest(key=b"a", revision=1 << 40)),
         _raw(f"{KV}/Range", messages.RangeRequest(key=b"b", range_end=b"a")),
+        *(
+            _raw(f"{KV}/Range", messages.RangeRequest(key=b"a", range_end=b"d", limit=2, **bound))
+            for bound in (
+                {"min_mod_revision": -1},
+                {"max_mod_revision": -1},
+                {"min_create_revision": -1},
+                {"max_create_revision": -1},
+            )
+        ),
+        _raw(
+            f"{KV}/Txn",
+            messages.TxnRequest(
+                success=[messages.RequestOp(request_range=messages.RangeRequest(key=b"a", revision=-1))]
+            ),
+        ),
         _raw(f"{KV}/Put", messages.PutRequest(value=b"x")),
         _raw(f"{KV}/Put", messages.PutRequest(key=b"a", value=b"x", ignore_value=True)),
         _raw(f"{KV}/Put", messages.PutRequest(key=b"a", lease=1, ignore_lease=True)),
@@ -131,6 +171,39 @@ WRONG: Final = st.sampled_from(
 Not an unknown order of sorting: 3.4 takes it for none, 3.5 refuses it, and so do we.
 """
 
+PAGES: Final = st.builds(
+    Range,
+    st.just(b"a"),
+    st.just(b"d"),
+    limit=st.integers(1, 5),
+    sort_order=st.sampled_from(["none", "none", "ascend", "descend"]),
+    sort_target=st.sampled_from(["key", "version", "create", "mod", "value"]),
+)
+"""Of a range that has more keys than a page."""
+FILLING: Final = st.permutations([b"a", b"aa", b"ab", b"b", b"b\xff", b"c"]).map(
+    lambda keys: Txn((), tuple(Put(key, b"%d" % number) for number, key in enumerate(keys)))
+)
+"""Every key is there, in an order of its own by each field."""
+
+NO_MEMBER: Final = st.sampled_from(
+    [
+        _raw(f"{CLUSTER}/MemberRemove", messages.MemberRemoveRequest(ID=77)),
+        _raw(f"{CLUSTER}/MemberPromote", messages.MemberPromoteRequest(ID=77)),
+        _raw(
+            f"{CLUSTER}/MemberUpdate", messages.MemberUpdateRequest(ID=77, peerURLs=["http://127.0.0.1:77"])
+        ),
+        _raw(f"{CLUSTER}/MemberAdd", messages.MemberAddRequest()),
+    ]
+)
+"""Changes of the members that only root may ask for, and that come to nothing."""
+LOG_INS: Final = st.builds(
+    lambda name, password: _raw(
+        f"{AUTH}/Authenticate", messages.AuthenticateRequest(name=name, password=password)
+    ),
+    st.sampled_from(["root", "ada", "bob", "nobody", ""]),
+    st.sampled_from(["pw", "", "wrong"]),
+)
+
 LOOKS: Final = st.sampled_from(
     [
         _raw(f"{LEASE}/LeaseLeases", messages.LeaseLeasesRequest()),
@@ -160,11 +233,24 @@ PAST_WATCHES: Final = st.builds(
 STEPS: Final = st.sampled_from(
     [REQUESTS] * 12
     + [AUTH_REQUESTS] * 4
+    + [FILLING, PAGES, PAGES, NO_MEMBER, LOG_INS]
+    + [st.builds(RaiseAlarm, st.sampled_from(ALARMS)), st.just(TakeBackAlarms())]
     + [WRONG] * 2
     + [LOOKS] * 2
     + [WATCHES] * 2
     + [st.builds(CancelWatch, st.sampled_from([0, 1, 2, 5]))]
 ).flatmap(lambda strategy: strategy)
+
+
+REMAINING: Final = st.sampled_from(
+    [_raw(f"{LEASE}/LeaseTimeToLive", messages.LeaseTimeToLiveRequest(ID=id)) for id in (*LEASES, 4)]
+)
+"""What is left of leases, without their keys: those 3.4 shows to everybody."""
+
+
+def nests(step: Step) -> bool:
+    """Whether it is a transaction that holds another: what that puts, an etcd that is full takes."""
+    return isinstance(step, Txn) and any(isinstance(each, Txn) for each in (*step.success, *step.failure))
 
 
 def _plain(step: Step) -> bool:
@@ -183,7 +269,9 @@ def _plain(step: Step) -> bool:
 
 PERMITTED: Final = st.tuples(
     st.sampled_from(["ada", "ada", "bob", "root", "", "nobody"]),
-    st.sampled_from([REQUESTS] * 3 + [AUTH_REQUESTS]).flatmap(lambda strategy: strategy).filter(_plain),
+    st.sampled_from([REQUESTS] * 12 + [AUTH_REQUESTS] * 4 + [PAGES, LOG_INS, NO_MEMBER, REMAINING])
+    .flatmap(lambda strategy: strategy)
+    .filter(_plain),
 ).filter(lambda pair: pair != ("", UserGet("")))
 """Who asks for what: with the token of a user, with none, or with one that never was.
 
@@ -219,6 +307,10 @@ def _without_hash(response: Any) -> None:
     response.compact_revision = max(0, response.compact_revision)
 
 
+def _without_token(response: Any) -> None:
+    response.token = ""
+
+
 def _without_revision(response: Any) -> None:
     # Of alarms etcd 3.4 tells no revision; 3.5 does.
     response.header.ClearField("revision")
@@ -229,6 +321,7 @@ _MASKS: Final[dict[str, Callable[[Any], None]]] = {
     "LeaseLeasesResponse": _sorted_leases,
     "HashKVResponse": _without_hash,
     "AlarmResponse": _without_revision,
+    "AuthenticateResponse": _without_token,
 }
 
 

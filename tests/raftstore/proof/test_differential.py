@@ -20,16 +20,21 @@ from tests.raftstore.etcd.etcds import real_etcd
 from tests.raftstore.etcd.test_etcdctl import understudy_etcd
 from tests.raftstore.proof.budget import CAMPAIGN
 from tests.raftstore.proof.exchanges import (
+    AUTH,
     KV,
     LEASE,
+    MAINTENANCE,
     PAST_WATCHES,
     PERMITTED,
     STEPS,
     CancelWatch,
     KeepAlive,
     OpenWatch,
+    RaiseAlarm,
     Step,
+    TakeBackAlarms,
     masked,
+    nests,
     unary,
 )
 from understudy.properties.store_requests import LEASES
@@ -45,7 +50,6 @@ CALL_SECONDS = 5.0
 WATCH_SECONDS = 3.0
 ALL_KEYS = (b"a", b"aa", b"ab", b"b", b"b\xff", b"c")
 WATCH_PATH = "/etcdserverpb.Watch/Watch"
-AUTH = "/etcdserverpb.Auth"
 NAMES_ALL = ("root", "ada", "bob")
 ROLES_ALL = ("root", "reader", "writer")
 
@@ -185,8 +189,13 @@ class Server:
                 return await watches.create(step.request(revision, self.compacted))
             case CancelWatch():
                 return await watches.cancel(step.id)
+            case RaiseAlarm() | TakeBackAlarms():
+                return await self.alarms(step)
             case _:
                 return await self.call(*unary(step, revision))
+
+    async def alarms(self, step: RaiseAlarm | TakeBackAlarms) -> list[Any]:
+        return [await self.call(f"{MAINTENANCE}/Alarm", request) for request in step.requests()]
 
     async def log_in(self) -> None:
         """Enable authentication, and get a token for everybody."""
@@ -204,6 +213,7 @@ class Server:
 
     async def clear(self) -> None:
         """Take back all that steps can do."""
+        await self.alarms(TakeBackAlarms())
         for lease in LEASES:
             await self.call(f"{LEASE}/LeaseRevoke", messages.LeaseRevokeRequest(ID=lease))
         await self.call(f"{KV}/DeleteRange", messages.DeleteRangeRequest(key=b"\0", range_end=b"\0"))
@@ -237,11 +247,20 @@ async def compare(urls: Sequence[tuple[str, str]], steps: Sequence[Step], past: 
             nursery.start_soon(watches.read)
             streams.append(watches)
         revision = await begin(servers)
+        full = False
         for step in steps:
             at = revision
+            match step:
+                case RaiseAlarm():
+                    full = step.kind == 1
+                case TakeBackAlarms():
+                    full = False
+            if full and nests(step):
+                continue
             answers = await both(servers, lambda n, step=step, at=at: servers[n].step(step, streams[n], at))
             assert answers[0] == answers[1], difference(step, revision, answers)
             revision = max(server.revision for server in servers)
+        await both(servers, lambda n: servers[n].alarms(TakeBackAlarms()))
         for watch in past:
             await both(servers, lambda n, watch=watch: servers[n].step(watch, streams[n], revision))
         everything = [messages.RequestOp(request_put=messages.PutRequest(key=key)) for key in ALL_KEYS]
