@@ -20,11 +20,12 @@ def member(
     hard_state: HardState | None = None,
     entries: tuple[Entry, ...] = (),
     voters: tuple[int, ...] = (1, 2, 3),
+    outgoing: tuple[int, ...] = (),
     seed: int = 0,
     **options: float | bool | None,
 ) -> Raft:
     """A member that finds this on its disk, after a snapshot at index 0."""
-    snapshot = Snapshot(0, 0, Configuration(voters=voters), None)
+    snapshot = Snapshot(0, 0, Configuration(voters=voters, outgoing=outgoing), None)
     state = PersistentState(hard_state or HardState(), snapshot, entries)
     return Raft(number, state, RaftOptions(**options), Random(seed))  # type: ignore[arg-type]
 
@@ -43,11 +44,12 @@ def work(raft: Raft) -> list[Message]:
     return said
 
 
-def elect(raft: Raft) -> None:
-    """Let it become leader, with the vote of member 2."""
+def elect(raft: Raft, *voters: int) -> None:
+    """Let it become leader, with the votes of these members; by default of member 2."""
     raft.campaign()
     for _ in range(2):
         pre = raft.role is Role.PRE_CANDIDATE
         work(raft)
-        raft.step(VoteReply(2, raft.member, raft.term + pre, True, pre))
+        for voter in voters or (2,):
+            raft.step(VoteReply(voter, raft.member, raft.term + pre, True, pre))
     assert raft.role is Role.LEADER

@@ -253,7 +253,7 @@ def test_entries_that_came_back_are_durable_only_when_they_were_written_again() 
     assert stable == [1, 1, 2]
 
 
-def leading(**options: float | bool) -> Raft:
+def leading(**options: float | bool | None) -> Raft:
     """A leader whose log ends with its own first entry, which is committed and applied."""
     raft = member(**options)
     elect(raft)
@@ -367,3 +367,150 @@ def test_a_snapshot_that_came_and_is_too_old_already_is_followed_by_the_next_at_
 def test_a_window_that_nothing_fits_through_is_refused(limit: str) -> None:
     with pytest.raises(ValueError, match=limit):
         RaftOptions(**{limit: 0})  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------ joint configurations (§6)
+
+
+def leading_jointly(**options: float | bool | None) -> Raft:
+    """Member 1, which leads in the joint configuration of (1 4 5) and (1 2 3)."""
+    raft = member(voters=(1, 4, 5), outgoing=(1, 2, 3), **options)
+    elect(raft, 2, 4)
+    work(raft)
+    for peer in (2, 4):
+        raft.step(AppendReply(peer, 1, raft.term, index=1))
+    work(raft)
+    assert raft.log.commit_index == 1
+    return raft
+
+
+@pytest.mark.parametrize("half", [(2, 3), (4, 5)])
+def test_in_a_joint_configuration_either_half_must_elect(half: tuple[int, int]) -> None:
+    raft = member(voters=(1, 4, 5), outgoing=(1, 2, 3))
+    raft.campaign()
+    asked = [message.to for message in work(raft) if isinstance(message, VoteRequest)]
+    assert asked == [2, 3, 4, 5]
+    for voter in half:
+        raft.step(VoteReply(voter, 1, raft.term + 1, True, True))
+    assert raft.role is Role.PRE_CANDIDATE
+    raft.step(VoteReply(({2, 4} - {*half}).pop(), 1, raft.term + 1, True, True))
+    assert raft.role is Role.CANDIDATE
+
+
+@pytest.mark.parametrize("member_of_outgoing", [2, 3])
+def test_who_only_votes_in_the_outgoing_half_may_stand_and_lead(member_of_outgoing: int) -> None:
+    raft = member(member_of_outgoing, voters=(1, 4, 5), outgoing=(1, 2, 3))
+    assert raft.deadline_ms < float("inf")
+    elect(raft, 1, 4)
+    work(raft)
+    for peer in (1, 4):
+        raft.step(AppendReply(peer, raft.member, raft.term, index=1))
+    assert raft.log.commit_index == 1
+
+
+@pytest.mark.parametrize("half", [(2, 3), (4, 5)])
+def test_in_a_joint_configuration_either_half_must_confirm_a_read(half: tuple[int, int]) -> None:
+    raft = leading_jointly()
+    token = raft.read_index()
+    work(raft)
+    for peer in half:
+        raft.step(HeartbeatReply(peer, 1, raft.term, 1))
+    assert not raft.ready().reads
+    raft.step(HeartbeatReply(({2, 4} - {*half}).pop(), 1, raft.term, 1))
+    assert [read.token for read in raft.ready().reads] == [token]
+
+
+@pytest.mark.parametrize("half", [(2, 3), (4, 5)])
+def test_in_a_joint_configuration_either_half_must_promise_a_lease(half: tuple[int, int]) -> None:
+    raft = leading_jointly(lease_read_clock_drift=1.0)
+    raft.tick(100.0)
+    work(raft)
+    for peer in half:
+        raft.step(HeartbeatReply(peer, 1, raft.term, 1))
+    raft.read_index()
+    assert not raft.ready().reads
+    raft.step(HeartbeatReply(({2, 4} - {*half}).pop(), 1, raft.term, 1))
+    raft.read_index()
+    assert raft.ready().reads
+
+
+@pytest.mark.parametrize("half", [(2, 3), (4, 5)])
+def test_in_a_joint_configuration_a_leader_steps_down_without_either_half(half: tuple[int, int]) -> None:
+    raft = leading_jointly()
+    roles = []
+    for heard in ((2, 4), half):
+        for peer in heard:
+            raft.step(HeartbeatReply(peer, 1, raft.term, 0))
+        assert raft.leadership is not None
+        raft.tick(raft.leadership.quorum_deadline_ms)
+        roles.append(raft.role)
+    assert roles == [Role.LEADER, Role.FOLLOWER]
+
+
+# ------------------------------------------------------------------ rules without which storms still pass
+
+
+def test_a_follower_commits_no_further_than_the_leader_s_message_reaches() -> None:
+    """Figure 2: min(leaderCommit, index of last new entry). What it has beyond may be of another leader."""
+    raft = member(2, HardState(2, 0, 0), (entry(1, 1), entry(2, 1), entry(3, 1)))
+    raft.step(AppendRequest(1, 2, 2, 1, 1, (), 3))
+    assert raft.log.commit_index == 1
+    raft.step(AppendRequest(1, 2, 2, 1, 1, (entry(2, 2),), 3))
+    assert raft.log.commit_index == 2
+
+
+def test_who_follows_a_leader_votes_for_nobody_else_in_its_term() -> None:
+    """It may not have voted for it: its vote would make no second leader, but could depose the first."""
+    raft = member(2, check_quorum=False)
+    raft.step(Heartbeat(1, 2, 1, 0, 0))
+    work(raft)
+    raft.step(VoteRequest(3, 2, 1, 5, 1))
+    (reply,) = work(raft)
+    assert isinstance(reply, VoteReply) and not reply.granted and raft.vote == 0
+
+
+def test_a_pre_vote_for_an_earlier_term_counts_no_more() -> None:
+    """Thesis §9.6. Its term came meanwhile, and with it perhaps a leader."""
+    raft = member(1, HardState(1, 0, 0))
+    raft.campaign()
+    raft.step(VoteReply(3, 1, 2, False, True))
+    raft.campaign()
+    assert (raft.role, raft.term) == (Role.PRE_CANDIDATE, 2)
+    raft.step(VoteReply(2, 1, 2, True, True))
+    assert raft.role is Role.PRE_CANDIDATE
+    raft.step(VoteReply(2, 1, 3, True, True))
+    assert raft.role is Role.CANDIDATE
+
+
+def test_writes_under_way_count_for_nothing_after_a_snapshot_replaced_the_log() -> None:
+    log = RaftLog(BOOTSTRAP, [])
+    log.merge(0, tuple(entry(index, 1) for index in range(1, 6)))
+    log.offer_unstable()
+    log.restore(Snapshot(3, 2, BOOTSTRAP.configuration, None))
+    log.merge(3, (entry(4, 2), entry(5, 2)))
+    log.made_durable()
+    assert log.stable_index == 3
+    log.offer_unstable()
+    log.made_durable()
+    assert log.stable_index == 5
+
+
+def test_leadership_is_handed_to_no_learner_and_not_to_who_becomes_one_meanwhile() -> None:
+    raft = leading()
+    index = raft.propose_configuration(ConfigurationChange((Change("learner", 3),)))
+    work(raft)
+    raft.transfer_leadership(3)
+    raft.step(AppendReply(2, 1, raft.term, index))
+    work(raft)
+    assert raft.configuration.learners == (3,)
+    raft.propose("the hand-over is off", 1)
+    with pytest.raises(ProposalRefused, match="not a voter"):
+        raft.transfer_leadership(3)
+
+
+def test_no_configuration_is_proposed_while_leadership_is_handed_over() -> None:
+    raft = leading()
+    raft.propose("x", 1)
+    raft.transfer_leadership(3)
+    with pytest.raises(ProposalRefused, match="handed to member 3"):
+        raft.propose_configuration(ConfigurationChange((Change("voter", 4),)))
