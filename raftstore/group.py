@@ -106,7 +106,9 @@ class Group(ServingAside, Actor[Storage]):
         self.bcrypt_cost = options.member.store.bcrypt_cost
 
     async def on_start(self) -> None:
-        session = self.world.rng(f"session {self.context.path}").getrandbits(62) | 1
+        # A world of the same seed draws the same again when it starts again; the log remembers the last time.
+        began_us = int(self.world.now().timestamp() * 1e6)
+        session = self.world.rng(f"session {self.context.path}").getrandbits(62) ^ (began_us << 1) | 1
         self.router = Router(self.context, self.options, session)
         for seat in self.seats.values():
             self._start(seat)

@@ -1,11 +1,13 @@
 """A whole group whose members keep their logs on simulated disks: power losses, failed syncs, slow disks."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
+import trio
 from attrs import define, evolve, field
 
-from understudy.actors import ActorSystem, Ref, Shuffled, SimWorld
+from understudy.actors import ActorSystem, RealWorld, Ref, Shuffled, SimWorld
 from understudy.actors.sim_disk import SimDisk
 from understudy.raftstore.group import raft_group
 from understudy.raftstore.membership import LocateLeader, StartMember
@@ -248,3 +250,22 @@ def test_a_damaged_member_stops_with_file_byte_and_advice() -> None:
         b.world.host(HOSTS[2]).restart()
 
     simulate(scenario)
+
+
+def test_a_store_that_starts_again_from_the_same_seed_is_answered_as_nobody_before_it(tmp_path: Path) -> None:
+    """Its numbers begin anew. Were its session the one that the log remembers, its writes would get the
+    answers of others."""
+
+    async def run(first: int) -> None:
+        async with (
+            RealWorld.open(seed=1, disk_root=tmp_path) as world,
+            ActorSystem.open(world) as system,
+        ):
+            store = system.spawn(raft_group(disk_logs=LOGS), "etcd")
+            for number in range(first, first + 5):
+                key = b"/n/%06d" % number
+                assert (await store.ask(Put(key, b"%d" % number))).revision == number + 2
+                assert [pair.value for pair in (await store.ask(Range(key))).kvs] == [b"%d" % number]
+
+    for first in (0, 5, 10):
+        trio.run(run, first)
