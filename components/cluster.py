@@ -61,6 +61,8 @@ class ClusterOptions:
     """A factory for another store than a Raft group of `etcd`: a real etcd, for instance."""
     store_name: str = ""
     """What that store is called in messages to the user."""
+    store_advice: str = "is it running there?"
+    """What the user may look at when it does not answer."""
     api_server: ApiServerOptions = field(factory=ApiServerOptions)
     controller_manager: ControllerManagerOptions = field(factory=ControllerManagerOptions)
     scheduler: SchedulerOptions = field(factory=SchedulerOptions)
@@ -271,7 +273,7 @@ class Cluster:
             )
         else:
             store = system.spawn(options.store, "etcd", host="control-plane")
-            what, hint = f"the store {options.store_name} does not answer", "is it running there?"
+            what, hint = f"the store {options.store_name} does not answer", options.store_advice
         try:
             await store.ask(Status())
         except Refusal as refusal:

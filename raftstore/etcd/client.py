@@ -27,8 +27,8 @@ STREAM_WAITING_BYTES_MAX: Final = 1 << 20
 
 
 def client_tls(ca_file: str = "", cert_file: str = "", key_file: str = "") -> ssl.SSLContext:
-    """TLS to a server that `ca_file` vouches for, or whom the system trusts (SSL_CERT_FILE names others), with
-    the client's own certificate where there is one.
+    """TLS to a server that `ca_file` vouches for, or whom the system trusts (SSL_CERT_FILE names others);
+    with the client's own certificate, where there is one.
 
     Raises:
         StartError: a file is missing, unreadable or not what it should be.
@@ -109,6 +109,7 @@ class Connected:
 
     async def serve(self) -> None:
         """Carry the calls until the connection ends."""
+        why = ""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
@@ -119,14 +120,14 @@ class Connected:
                     if self.windows:
                         self.windows.unpark_all()
                 nursery.cancel_scope.cancel()
-        except* (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            log.debug("a connection to etcd ended: %r", error)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+            why = f": {_why(broken)}"
         finally:
             self.protocol.ended = True
             self.windows.unpark_all()
             streams, self.streams = self.streams, {}
             for number, stream in streams.items():
-                stream.end(CallEnded(number, RpcError(Code.UNAVAILABLE, "the connection has ended")))
+                stream.end(CallEnded(number, RpcError(Code.UNAVAILABLE, f"the connection has ended{why}")))
             with trio.move_on_after(0):
                 await self.stream.aclose()
 
@@ -151,6 +152,20 @@ class Connected:
                     stream.end(happening)
             case ConnectionEnded():
                 pass
+
+
+def _why(error: BaseException) -> str:
+    """What the system or TLS says of a connection that ended, or did not come about."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    error = error.__cause__ or error
+    if isinstance(error, trio.TooSlowError):
+        return f"no answer within {CONNECT_SECONDS:g} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not good: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason is not None:
+        return f"TLS: {error.reason.lower().replace('_', ' ')}"
+    return str(error)
 
 
 @define(eq=False)
@@ -199,7 +214,7 @@ class GrpcChannel(Channel):
                     await secured.do_handshake()
                     stream = secured
         except (trio.TooSlowError, trio.BrokenResourceError, OSError) as error:
-            raise OSError(f"cannot connect to {url}: {error.__cause__ or error}") from error
+            raise OSError(f"cannot connect to {url}: {_why(error)}") from error
         authority = f"{url.host}:{url.port}"
         return Connected(stream, ClientConnection(self.message_bytes_max, authority, url.scheme))
 

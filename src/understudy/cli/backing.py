@@ -29,8 +29,6 @@ def store_options(text: str, ca_file: str, cert_file: str, key_file: str) -> Any
         if missing.name not in NEEDED:
             raise
         raise StartError(f"--store etcd=... needs {missing.name}", "pip install 'understudy[etcd]'") from None
-    from understudy.components.cluster import ClusterOptions
-
     if bool(cert_file) != bool(key_file):
         raise StartError("--etcd-certfile and --etcd-keyfile go together", "give both, or neither")
     parsed = parse_urls(urls, "--store")
@@ -41,4 +39,13 @@ def store_options(text: str, ca_file: str, cert_file: str, key_file: str) -> Any
             f"write --store {text.replace('http://', 'https://')}, or leave them away",
         )
     tls = client_tls(ca_file, cert_file, key_file) if secured else None
-    return ClusterOptions(store=remote_store(lambda: GrpcChannel(parsed, tls)), store_name=urls)
+    from understudy.components.cluster import ClusterOptions
+
+    if tls is None:
+        return ClusterOptions(store=remote_store(lambda: GrpcChannel(parsed)), store_name=urls)
+    return ClusterOptions(
+        store=remote_store(lambda: GrpcChannel(parsed, tls)),
+        store_name=urls,
+        store_advice="is it running there? --etcd-cafile names who vouches for it, --etcd-certfile and "
+        "--etcd-keyfile say who asks",
+    )

@@ -60,7 +60,7 @@ CA_HELP = "PEM certificates that sign the certificate of the etcd of --store; th
     help="Keep everything in a real etcd (3.4.31, 3.5.13 or newer) instead of members in this process.",
 )
 @click.option("--etcd-cafile", metavar="FILE", default="", help=CA_HELP)
-@click.option("--etcd-certfile", metavar="FILE", default="", help="PEM certificate of this client of that etcd.")
+@click.option("--etcd-certfile", metavar="FILE", default="", help="PEM certificate for that etcd.")
 @click.option("--etcd-keyfile", metavar="FILE", default="", help="PEM key of that certificate.")
 @click.option("--seed", type=int, default=None, metavar="N", help=SEED_HELP)
 @click.option(
@@ -100,7 +100,9 @@ def up(
             )
         files = (etcd_cafile, etcd_certfile, etcd_keyfile)
         if store is None and any(files):
-            raise StartError("--etcd-cafile, --etcd-certfile and --etcd-keyfile are for --store etcd=https://...")
+            raise StartError(
+                "--etcd-cafile, --etcd-certfile and --etcd-keyfile are for --store etcd=https://..."
+            )
         if data_dir is not None:
             await owners(data_dir)
         check_writable(kubeconfig)

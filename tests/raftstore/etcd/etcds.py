@@ -172,16 +172,17 @@ def etcdctl(url: str, *arguments: str, given: str = "", seconds: float = 15.0) -
 
 
 @contextmanager
-def real_etcd(folder: Path) -> Iterator[str]:
+def real_etcd(folder: Path, *flags: str) -> Iterator[str]:
     """A fresh real etcd with its data in `folder`; yields its client URL."""
     program = required("etcd", "etcd-server")
     client, peer = free_ports(2)
-    url, peer_url = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+    scheme = "https" if "--cert-file" in flags else "http"
+    url, peer_url = f"{scheme}://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
     command = [program, "--data-dir", str(folder / "data"), "--heartbeat-interval", "20"]
     command += ["--election-timeout", "100", "--bcrypt-cost", "4"]
     command += ["--initial-cluster", f"default={peer_url}"]
     command += ["--listen-client-urls", url, "--advertise-client-urls", url]
-    command += ["--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url]
+    command += ["--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url, *flags]
     with process(command, folder / "etcd.log", READY, {}):
         yield url
 

@@ -236,7 +236,7 @@ async def test_an_address_in_use_is_its_users_error() -> None:
 
 def test_files_that_are_no_certificate_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("nonsense")
-    with pytest.raises(StartError, match="PEM files are needed"):
+    with pytest.raises(StartError, match="a PEM certificate and its PEM key are needed"):
         server_tls(str(tmp_path / "cert.pem"), str(tmp_path / "cert.pem"))
     with pytest.raises(StartError, match="No such file"):
         server_tls(str(tmp_path / "none.pem"), str(tmp_path / "none.pem"))
