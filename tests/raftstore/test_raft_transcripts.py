@@ -16,6 +16,7 @@ Commands:
     join M | change M [MODE] v4 l5 r3   a new member starts; M proposes voters, learners, removals
     clock M RATE                 how fast a member's clock goes, from the start on
     status | log | network | reads M | config    what is, without changing anything
+    progress M | waiting M       how a leader sends to each of the others; what it has not committed
 """
 
 import os
@@ -40,10 +41,15 @@ from understudy.raftstore.messages import (
     VoteRequest,
 )
 from understudy.raftstore.options import RaftOptions
+from understudy.raftstore.progress import ProgressState
 from understudy.raftstore.ready import NotLeading, ProposalRefused
 
 KINDS: dict[str, ChangeKind] = {"v": "voter", "l": "learner", "r": "remove"}
 FILES = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
+
+
+def number(text: str) -> float:
+    return int(text) if text.isdigit() else float(text)
 
 
 def what(entry: Entry) -> str:
@@ -127,7 +133,7 @@ class Stage:
         match command, words:
             case "group", [size, *options]:
                 changes = dict(option.split("=") for option in options)
-                values = {k: v == "yes" if v in ("yes", "no") else float(v) for k, v in changes.items()}
+                values = {k: number(v) if v not in ("yes", "no") else v == "yes" for k, v in changes.items()}
                 members = tuple(range(1, int(size) + 1))
                 self.group = Loopback(members, Random(1), RaftOptions(**values))  # type: ignore[arg-type]
                 return "ok"
@@ -207,6 +213,12 @@ class Stage:
                     f"{member} {node.raft.configuration}" if node.raft is not None else f"{member} down"
                     for member, node in group.nodes.items()
                 )
+            case "progress", [member]:
+                return self.progress(int(member))
+            case "waiting", [member]:
+                leadership = group.raft(int(member)).leadership
+                assert leadership is not None, f"member {member} does not lead"
+                return f"{leadership.uncommitted_bytes} bytes"
             case "status", []:
                 return self.status()
             case "network", []:
@@ -227,6 +239,24 @@ class Stage:
         except ProposalRefused as error:
             return error.reason
         return f"entry {index}"
+
+    def progress(self, leader: int) -> str:
+        leadership = self.group.raft(leader).leadership
+        assert leadership is not None, f"member {leader} does not lead"
+        rows = []
+        for member, progress in leadership.progress.items():
+            if member == leader:
+                continue
+            row = f"{member} {progress.state.name.lower()} match {progress.match} next {progress.next}"
+            if progress.state is ProgressState.PROBE and progress.paused:
+                row += ", waits for an answer"
+            if progress.inflight.sent:
+                full = ", full" if progress.inflight.full else ""
+                row += f", {len(progress.inflight.sent)} messages under way{full}"
+            if progress.state is ProgressState.SNAPSHOT:
+                row += f", snapshot up to {progress.pending_snapshot} under way"
+            rows.append(row)
+        return "\n".join(rows)
 
     def status(self) -> str:
         rows = []
@@ -251,7 +281,7 @@ class Stage:
                 continue
             head = f"[..{log.floor_index}] " if log.floor_index else ""
             entries = " ".join(f"{place(e)}" for e in log.entries)
-            rows.append(f"{member} {head}{entries}")
+            rows.append(f"{member} {head}{entries}".rstrip())
         self.group.check_logs()
         return "\n".join(rows)
 
