@@ -10,11 +10,12 @@
 - `registry`: actors found by what they are for; `registries`: on several hosts
 - `routing`: pools of actors behind one name
 - `channels`: bounded streams between actors; `supervised`: those that outlive their source
-- `asking`: asks and their answers
+- `asking`: asks and their answers; `deferred`: those that come later
 - `delivery`: what is seen of messages, and those that are lost; `hosts`: between hosts of one program;
   `host_network`: what may happen there; `sim_hosts`: machines that crash, pause and have wrong clocks;
   `crashes`: what others notice
-- `system`: who is alive, and how everything begins and ends; `post_office`: how messages travel
+- `system`: who is alive, and how everything begins and ends; `startup`: what can go wrong then;
+  `post_office`: how messages travel
 - `waiting`: who waits for whose answer, so that a circle of asks fails at once; `probe`: what instruments see
 - `when_needed`: fields that cost nothing until they are used
 - `disk`: files and what survives a crash; `real_disk` and `sim_disk` implement it
@@ -31,6 +32,7 @@ from .actor import handles as handles
 from .channels import ChannelReader as ChannelReader
 from .channels import ChannelWriter as ChannelWriter
 from .channels import EndOfChannel as EndOfChannel
+from .deferred import Deferred as Deferred
 from .delivery import DeadLetter as DeadLetter
 from .delivery import Delivery as Delivery
 from .dispatch import Timer as Timer

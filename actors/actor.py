@@ -11,6 +11,7 @@ from attrs import frozen
 from understudy.mailbox import CAPACITY, Message, Overflow, OverflowPolicy, Request, message
 
 from .channels import ChannelReader, ChannelWriter
+from .deferred import Deferred
 from .disk import Disk
 from .group import Group
 from .ref import ActorStopped, Ref
@@ -61,12 +62,16 @@ class Terminated(Message[Any]):
 
 
 class _Answering(Protocol[R]):
-    """Marks a method that returns the answer, or a coroutine of it: anything else is a type error."""
+    """Marks a method that returns the answer, a coroutine of it, or a `Deferred` for it: anything else is a
+    type error."""
 
     @overload
     def __call__(
         self, function: Callable[[A, M], Coroutine[Any, Any, R]], /
     ) -> Callable[[A, M], Coroutine[Any, Any, R]]: ...
+
+    @overload
+    def __call__(self, function: Callable[[A, M], Deferred[R]], /) -> Callable[[A, M], Deferred[R]]: ...
 
     @overload
     def __call__(self, function: Callable[[A, M], R], /) -> Callable[[A, M], R]: ...
@@ -87,11 +92,11 @@ def handles(
 def handles(message_type: type[Any], *, concurrent: bool | int = False, when: str = "") -> Any:
     """Mark a method as the handler of a message type.
 
-    The method may be sync or async; what it returns answers an ask. A handler that raises a `Refusal`
-    refuses that one message; any other exception crashes the actor. A `concurrent` handler is async and
-    does not hold up the mailbox; at most so many of its calls as the number says (1,000 where it is True) go
-    on at a time, and what comes behind them waits. `when` names the behaviour that the handler is for (see
-    `Context.become`).
+    The method may be sync or async; what it returns answers an ask, now, or later if it is a `Deferred`. A
+    handler that raises a `Refusal` refuses that one message; any other exception crashes the actor. A
+    `concurrent` handler is async and does not hold up the mailbox; at most so many of its calls as the number
+    says (1,000 where it is True) go on at a time, and what comes behind them waits. `when` names the
+    behaviour that the handler is for (see `Context.become`).
     """
 
     if not isinstance(message_type, type):

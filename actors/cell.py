@@ -22,7 +22,7 @@ from understudy.mailbox import Envelope, Mailbox, MailboxFull, Reply, Told
 from .actor import Actor, Context, Terminated
 from .dispatch import Timer, Waiter
 from .group import Group, Round
-from .handling import handle
+from .handling import handle, lose_owed
 from .incarnation import Incarnation, current_cell
 from .receiving import receive
 from .ref import ActorStopped
@@ -378,6 +378,7 @@ class Cell:
         finally:
             self._enter(State.STOPPING)
             await life.end()
+            lose_owed(life)
             self.life = None
         if life.failure is not None:
             # A search crashes on purpose, thousands of times; what fails there is explained otherwise.

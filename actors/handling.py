@@ -8,6 +8,7 @@ from outcome import Error, Outcome, Value
 
 from understudy.mailbox import Envelope, Refusal, Told, envelope_of, label
 
+from .deferred import Deferred
 from .ref import ActorFailed, ActorStopped, Unhandled
 from .waiting import Work
 from .world import only_leaf
@@ -103,7 +104,10 @@ async def _answer(life: Incarnation, handler: Handler, envelope: Envelope) -> No
             _lose_cancelled(life, envelope)
         raise
     else:
-        if reply is not None and _is_done(life, handler, envelope):
+        if type(result) is Deferred:
+            if _is_done(life, handler, envelope):
+                result.owe(life, envelope)
+        elif reply is not None and _is_done(life, handler, envelope):
             reply.answer(result)
     finally:
         if handler.concurrent:
@@ -174,10 +178,17 @@ async def _wait_for_slot(life: Incarnation, handler: Handler, envelope: Envelope
 
 
 async def calls_ended(life: Incarnation) -> None:
-    """Return once no concurrent handler of the incarnation goes on."""
-    while any(life.running.values()):
+    """Return once no concurrent handler of the incarnation goes on, and it owes no answer."""
+    while any(life.running.values()) or life.owed:
         life.slot_free = life.cell.system.world.event(f"{life.cell.path} handler ended")
         await life.slot_free.wait()
+
+
+def lose_owed(life: Incarnation) -> None:
+    """The incarnation ends: whom it owes an answer gets none."""
+    for deferred, envelope in list(life.owed.items()):
+        life.cell.system._dead_letter(envelope, life.cell.path, CANCELLED)
+        deferred.fail(_end_of(life))
 
 
 def _lose_cancelled(life: Incarnation, envelope: Envelope) -> None:
@@ -188,6 +199,4 @@ def _lose_cancelled(life: Incarnation, envelope: Envelope) -> None:
 
 def _free_slot(life: Incarnation, handler: Handler) -> None:
     life.running[handler] -= 1
-    free, life.slot_free = life.slot_free, None
-    if free is not None:
-        free.set()
+    life.free_slot()

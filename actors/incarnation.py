@@ -16,6 +16,7 @@ from attrs import define, field
 from understudy.mailbox import Envelope, MailboxFull, Message
 
 from .channels import ChannelReader, ChannelWriter
+from .deferred import Deferred
 from .dispatch import Timer
 from .ref import ActorStopped, LimitReached, Ref, StashFull
 from .ref import current_cell as current_cell
@@ -72,7 +73,9 @@ class Incarnation:
     running = WhenNeeded["dict[Handler, int]"](dict)
     """How many calls of each bounded concurrent handler go on."""
     slot_free: Event | None = field(default=None, init=False)
-    """Set when one of them ends, where the actor waits for that."""
+    """Set when one of them ends, or an answer was given later, where the actor waits for that."""
+    owed = WhenNeeded[dict[Deferred[Any], Envelope]](dict)
+    """Answers that were deferred, and to what."""
     _sweep_at: int = field(default=16, init=False)
     _watched = WhenNeeded[dict[str, Ref[Any]]](dict)
 
@@ -308,6 +311,12 @@ class Incarnation:
         """Put everything stashed before all other messages."""
         stashed, self.stashed = self.stashed, []
         self.cell.put_back(stashed)
+
+    def free_slot(self) -> None:
+        """A concurrent handler has ended, or an answer is no longer owed."""
+        free, self.slot_free = self.slot_free, None
+        if free is not None:
+            free.set()
 
     # -- its end
 

@@ -62,6 +62,9 @@ class ActorStatus:
     restarts: int
     mailbox: MailboxStatistics
     tasks: int
+    """Concurrent handlers included."""
+    owed: int = 0
+    """Answers that it has deferred."""
 
 
 class ActorSystem(PostOffice):
@@ -276,8 +279,8 @@ class ActorSystem(PostOffice):
         if cell is None:
             return 0
         # Its concurrent handlers are among its tasks, and it waits for messages beside them.
-        tasks = len(cell.life.tasks) if cell.life is not None else 0
-        return cell.mailbox.depth + tasks + (cell.waiter is None)
+        begun = len(cell.life.tasks) + len(cell.life.owed) if cell.life is not None else 0
+        return cell.mailbox.depth + begun + (cell.waiter is None)
 
     def is_alive(self, target: Ref[Any]) -> bool:
         """Whether the ref reaches an actor that has not ended."""
@@ -294,6 +297,7 @@ class ActorSystem(PostOffice):
                 c.restarts,
                 c.mailbox.statistics(),
                 len(c.life.tasks) if c.life is not None else 0,
+                len(c.life.owed) if c.life is not None else 0,
             )
             for _, c in sorted(self._cells.items())
         ]

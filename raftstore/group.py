@@ -21,6 +21,7 @@ from understudy.actors import (
     AskTimeout,
     ChannelReader,
     ChannelWriter,
+    Deferred,
     Supervised,
     Terminated,
     handles,
@@ -54,7 +55,7 @@ from understudy.raftstore.options import GroupOptions
 from understudy.raftstore.ready import PersistentState
 from understudy.raftstore.router import Router
 from understudy.raftstore.saving import CAPACITY, relay_snapshot
-from understudy.raftstore.serving import ServingAside, serving
+from understudy.raftstore.serving import Serving, serving
 from understudy.raftstore.storage import (
     AsUser,
     DeleteRange,
@@ -95,7 +96,7 @@ WATCH_PATIENCE = Patience(open_seconds=30.0, backoff_initial_seconds=0.02, backo
 """How a watch looks for its next leader: at once, since the waiting is done where there is none."""
 
 
-class Group(ServingAside, Actor[Storage]):
+class Group(Serving, Actor[Storage]):
     """The members of one host, or of several in simulation, and the way to them."""
 
     def __init__(self, seats: Sequence[Seat], peers: Peers, options: GroupOptions, cluster: int = 0) -> None:
@@ -134,12 +135,12 @@ class Group(ServingAside, Actor[Storage]):
         """Say in the group that a member has started, and where clients reach it."""
         while True:
             try:
-                listed = await self.router.serve(MemberList(linearizable=False))
+                listed = await self.router.ask(MemberList(linearizable=False))
                 for member in listed.members:
                     if member.id == publish.id:
                         if (member.name, member.client_urls) == (publish.name, publish.client_urls):
                             return
-                        await self.router.serve(publish)
+                        await self.router.ask(publish)
                         return
             except (Unavailable, MembershipError) as error:
                 log.debug("member %d does not get to say that it started: %s", publish.id, error)
@@ -147,23 +148,31 @@ class Group(ServingAside, Actor[Storage]):
 
     # ---------------------------------------------------------------- requests
 
-    async def serve(self, request: Any) -> Any:
+    def serve(self, request: Any) -> Deferred[Any]:
         """Have a request answered by the member that can. Raises a `StorageError`."""
+        self._check(request)
+        return self.router.serve(request)
+
+    async def serve_aside(self, request: Any) -> Any:
+        """As `serve`, and wait for the answer."""
+        self._check(request)
+        return await self.router.ask(request)
+
+    def _check(self, request: Any) -> None:
         asked = request.request if isinstance(request, AsUser) else request
         if isinstance(asked, Range | Put | DeleteRange | Txn):
             check_shape(asked, self.options.member.store.max_txn_operations)
             size = size_bytes(request)
             if size > self.options.max_request_bytes:
                 raise RequestTooLarge(size, self.options.max_request_bytes)
-        return await self.router.serve(request)
 
-    _member_list = serving(MemberList, concurrent=True)
-    _member_add = serving(MemberAdd, concurrent=True)
-    _member_remove = serving(MemberRemove, concurrent=True)
-    _member_update = serving(MemberUpdate, concurrent=True)
-    _member_promote = serving(MemberPromote, concurrent=True)
-    _member_publish = serving(MemberPublish, concurrent=True)
-    _move_leader = serving(MoveLeader, concurrent=True)
+    _member_list = serving(MemberList)
+    _member_add = serving(MemberAdd)
+    _member_remove = serving(MemberRemove)
+    _member_update = serving(MemberUpdate)
+    _member_promote = serving(MemberPromote)
+    _member_publish = serving(MemberPublish)
+    _move_leader = serving(MoveLeader)
 
     # ---------------------------------------------------------------- news of members
 

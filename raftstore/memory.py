@@ -1,6 +1,7 @@
 """The store as a single actor in memory: the same state machine, and nothing between it and its clients."""
 
 from collections.abc import Callable, Generator
+from inspect import isawaitable
 from typing import Any, Final, NoReturn
 
 from attrs import frozen
@@ -108,6 +109,11 @@ class MemoryStore(Serving, Actor[Storage]):
                 self._feeds.wake_all()
         self._arm_timer()
         return _reply(answer)
+
+    async def serve_aside(self, request: Any) -> Any:
+        """As `serve`, and wait for what takes long."""
+        answer = self.serve(request)
+        return await answer if isawaitable(answer) else answer
 
     async def _answer_later(self, work: Generator[None, None, Answer]) -> Any:
         """Do what takes long between everything else."""

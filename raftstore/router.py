@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import define, evolve, field
 
-from understudy.actors import Context, Event, Ref
+from understudy.actors import Context, Deferred, Event, Ref
 from understudy.mailbox import MailboxFull
 from understudy.raftstore import quorum
 from understudy.raftstore.configuration import Configuration
@@ -42,10 +42,12 @@ class Pending:
 
     number: int
     request: Any
-    settled: Event
+    deferred: Deferred[Any]
     retry_s: float
     """When it is sent again, or given up."""
     end_s: float
+    settled: Event | None = None
+    """Set with the answer, where a task of the actor's own waits for it."""
     answer: Answer | None = None
     member: int = 0
     """Who has it; 0 for nobody."""
@@ -80,7 +82,7 @@ class Router:
     _hopeless: bool = True
     """It is certain that no majority runs."""
     _pending: dict[int, Pending] = field(factory=dict)
-    """By number, ascending."""
+    """Those that are not settled and that somebody waits for, by number, ascending."""
     _outbox: dict[int, list[Pending]] = field(factory=dict)
     _next_number: int = 1
     _turn: int = 0
@@ -96,31 +98,49 @@ class Router:
 
     # ---------------------------------------------------------------- requests
 
-    async def serve(self, request: Any) -> Any:
-        """Have a request answered. Raises a `StorageError`."""
-        world, options = self.context.world, self.options
-        number, now_s = self._next_number, world.monotonic()
-        self._next_number += 1
-        pending = Pending(
-            number,
-            request,
-            world.event(f"request {number}"),
-            retry_s=now_s + options.retry_seconds,
-            end_s=now_s + options.request_timeout_seconds,
-        )
-        self._pending[number] = pending
+    def serve(self, request: Any) -> Deferred[Any]:
+        """Have a request answered, or refused with a `StorageError`, within `request_timeout_seconds`."""
+        pending = self._take(request)
+        number = pending.number
+        pending.deferred.on_abandoned(lambda: self._forget(number))
+        self._begin(pending)
+        return pending.deferred
+
+    async def ask(self, request: Any) -> Any:
+        """As `serve`, for a task of the actor's own. Raises a `StorageError`."""
+        pending = self._take(request)
+        pending.settled = self.context.world.event(f"request {pending.number}")
         try:
-            self._route(pending)
-            self._sweep_at(pending.retry_s)
+            self._begin(pending)
             if pending.answer is None:
                 await pending.settled.wait()
         finally:
-            del self._pending[number]
+            self._forget(pending.number)
         answer = pending.answer
         assert answer is not None, pending
         if answer.refusal is not None:
             raise answer.refusal
         return answer.reply
+
+    def _take(self, request: Any) -> Pending:
+        number, now_s = self._next_number, self.context.world.monotonic()
+        self._next_number += 1
+        pending = self._pending[number] = Pending(
+            number,
+            request,
+            Deferred(),
+            retry_s=now_s + self.options.retry_seconds,
+            end_s=now_s + self.options.request_timeout_seconds,
+        )
+        return pending
+
+    def _begin(self, pending: Pending) -> None:
+        self._route(pending)
+        self._sweep_at(pending.retry_s)
+
+    def _forget(self, number: int) -> None:
+        """Nobody waits for a request any more."""
+        self._pending.pop(number, None)
 
     def _sweep_at(self, due_s: float) -> None:
         if due_s < self._sweep_s:
@@ -135,14 +155,12 @@ class Router:
             return
         self._sweep_s = float("inf")
         for pending in list(self._pending.values()):
-            if pending.answer is not None:
-                continue
             if pending.end_s <= now_s:
                 self._settle(pending, Answer(refusal=self._unavailable(pending)))
             elif pending.retry_s <= now_s:
                 pending.retry_s = min(pending.end_s, now_s + self.options.retry_seconds)
                 self._route(pending)
-        due_s = min((p.retry_s for p in self._pending.values() if p.answer is None), default=float("inf"))
+        due_s = min((pending.retry_s for pending in self._pending.values()), default=float("inf"))
         if due_s < float("inf"):
             self._sweep_at(max(due_s, now_s + ROUNDING_S))
 
@@ -215,9 +233,16 @@ class Router:
         self._flush()
 
     def _settle(self, pending: Pending, answer: Answer) -> None:
-        if pending.answer is None:
-            pending.answer = answer
+        if pending.answer is not None:
+            return
+        pending.answer = answer
+        self._forget(pending.number)
+        if pending.settled is not None:
             pending.settled.set()
+        elif answer.refusal is not None:
+            pending.deferred.refuse(answer.refusal)
+        else:
+            pending.deferred.answer(answer.reply)
 
     async def _send(self, flushed: Callable[[], Any]) -> None:
         """Whatever came in meanwhile goes to its member in one message."""
@@ -230,7 +255,7 @@ class Router:
                     [
                         Submission(pending.number, pending.request)
                         for pending in batch
-                        if pending.member == member and pending.answer is None
+                        if pending.member == member and pending.number in self._pending
                     ]
                 )
                 local = self.members.get(member)
@@ -259,7 +284,7 @@ class Router:
         self._turn += 1
         target = self.leader if self.leader in running else running[self._turn % len(running)]
         for pending in self._pending.values():
-            if not pending.member and pending.answer is None:
+            if not pending.member:
                 pending.bounces = 0
                 self._post(pending, target)
 
@@ -277,7 +302,7 @@ class Router:
             if refusal is None:
                 self._settle(pending, answer)
             elif isinstance(refusal, NotLeader | Busy):
-                if pending.member == outcomes.member and pending.answer is None:
+                if pending.member == outcomes.member:
                     self._bounced(pending, refusal)
             elif isinstance(refusal, Unavailable) and pending.submissions > 1 and is_write(pending.request):
                 # It was not taken this time; nobody knows what became of it before.
@@ -319,7 +344,7 @@ class Router:
     def send_again(self) -> None:
         """Another leads: its session makes it safe to send again what the last leader may have taken."""
         for pending in list(self._pending.values()):
-            if pending.answer is None and not pending.anywhere:
+            if not pending.anywhere:
                 pending.bounces = 0
                 self._route(pending)
 
@@ -332,5 +357,5 @@ class Router:
         if self.leader == member:
             self.leader = 0
         for pending in list(self._pending.values()):
-            if pending.answer is None and (pending.member in (0, member) or final):
+            if pending.member in (0, member) or final:
                 self._route(pending)

@@ -29,30 +29,30 @@ ASIDE: Final = (AsUser, Authenticate, UserAdd, UserChangePassword, Compact, Hash
 
 
 class Serving:
-    """Handles every request of the contract by `serve`, which is sync; some of them aside, and for those what
-    it returns may be awaitable."""
+    """Handles every request of the contract by `serve`: its answer, or a `Deferred`. What takes more than one
+    step goes on aside, and is answered by `serve_aside`."""
 
     serve: Callable[[Any], Any]
+    serve_aside: Callable[[Any], Awaitable[Any]]
     bcrypt_cost: int
 
 
-class ServingAside:
-    """Handles every request of the contract by `serve`, which is async and holds up nobody."""
-
-    serve: Callable[[Any], Awaitable[Any]]
-    bcrypt_cost: int
-
-
-def serving(request_type: type[Message[Any]], *, concurrent: bool = False) -> Callable[[Any, Any], Any]:
-    """A handler for one type of request that hands it to the actor's `serve`, async if it is `concurrent`."""
-
-    async def serve_aside(self: Any, request: Any) -> Any:
-        return await self.serve(request)
+def serving(request_type: type[Message[Any]]) -> Callable[[Any, Any], Any]:
+    """A handler for one type of request that hands it to the actor's `serve`."""
 
     def serve(self: Any, request: Any) -> Any:
         return self.serve(request)
 
-    return handles(request_type, concurrent=concurrent)(serve_aside if concurrent else serve)
+    return handles(request_type)(serve)
+
+
+def serving_aside(request_type: type[Message[Any]]) -> Callable[[Any, Any], Any]:
+    """A handler for one type of request that waits for the actor's `serve_aside`, and holds up nobody."""
+
+    async def serve(self: Any, request: Any) -> Any:
+        return await self.serve_aside(request)
+
+    return handles(request_type, concurrent=True)(serve)
 
 
 def _in_steps(request_type: type) -> Callable[[Any, Any], Any]:
@@ -63,21 +63,18 @@ def _in_steps(request_type: type) -> Callable[[Any, Any], Any]:
 
 
 for _request in REQUESTS:
-    _name = f"on_{_request.__name__}"
-    setattr(Serving, _name, _in_steps(_request) if _request in ASIDE else serving(_request))
-    setattr(
-        ServingAside, _name, _in_steps(_request) if _request in ASIDE else serving(_request, concurrent=True)
-    )
+    _handler = _in_steps(_request) if _request in ASIDE else serving(_request)
+    setattr(Serving, f"on_{_request.__name__}", _handler)
 
 
 async def serve_in_steps(store: Any, request: Any) -> Any:
-    """Have a store (a `Serving` or `ServingAside` actor) answer what comes on somebody's behalf, or with a
-    password."""
+    """Have a store (a `Serving` actor) answer what comes on somebody's behalf, or with a password."""
     asked = request.request if isinstance(request, AsUser) else request
 
     async def ask(other: Any) -> Any:
-        answer = store.serve(evolve(request, request=other) if isinstance(request, AsUser) else other)
-        return await answer if isawaitable(answer) else answer
+        return await store.serve_aside(
+            evolve(request, request=other) if isinstance(request, AsUser) else other
+        )
 
     if isinstance(asked, WithPassword):
         return await serve_password(asked, ask, store.world, store.bcrypt_cost)

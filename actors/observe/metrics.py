@@ -92,6 +92,7 @@ def _by_actor(statuses: list[ActorStatus]) -> Iterable[Metric]:
     yield family(counter, "mailbox_displaced", "Lost to the policy.", lambda s: s.mailbox.displaced)
     yield family(counter, "actor_restarts", "Restarts.", lambda s: s.restarts)
     yield family(gauge, "actor_tasks", "Tasks and concurrent handlers running.", lambda s: s.tasks)
+    yield family(gauge, "actor_answers_owed", "Answers that are deferred.", lambda s: s.owed)
 
 
 def _by_handler(times: HandlerTimes, shown: set[str]) -> Iterable[Metric]:

@@ -179,6 +179,7 @@ def _actor_data(status: ActorStatus, times: HandlerTimes) -> dict[str, Any]:
         "incarnation": status.incarnation,
         "restarts": status.restarts,
         "tasks": status.tasks,
+        "owed": status.owed,
         "depth": box.depth,
         "high_water": box.high_water,
         "accepted": box.accepted,

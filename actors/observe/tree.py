@@ -129,4 +129,6 @@ def summary(status: ActorStatus) -> str:
         parts.append(f"{status.restarts} restarts")
     if status.tasks:
         parts.append(f"{status.tasks} tasks")
+    if status.owed:
+        parts.append(f"{status.owed} answers owed")
     return ", ".join(parts)

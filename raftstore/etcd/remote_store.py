@@ -15,7 +15,7 @@ from attrs import define, evolve, frozen
 
 from understudy.actors import Actor, ChannelWriter
 from understudy.mailbox import ChannelClosed
-from understudy.raftstore.serving import serving
+from understudy.raftstore.serving import serving_aside
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
     REQUESTS,
@@ -91,9 +91,9 @@ class RemoteStore(Actor[Storage]):
         self.context.start_soon(self.channel.run, name=f"{self.context.path} connection")
 
     for _request in {**dict.fromkeys(REQUESTS), **ROUTES}:
-        vars()[f"_serve_{_request.__name__}"] = serving(_request, concurrent=True)
+        vars()[f"_serve_{_request.__name__}"] = serving_aside(_request)
 
-    async def serve(self, request: Any) -> object:
+    async def serve_aside(self, request: Any) -> object:
         """Have a request answered. Raises a `StorageError`."""
         metadata: dict[str, str] = {}
         if isinstance(request, AsUser):
@@ -170,7 +170,7 @@ class RemoteStore(Actor[Storage]):
 
     # ---------------------------------------------------------------- snapshots
 
-    on_open_snapshot = serving(OpenSnapshot, concurrent=True)
+    on_open_snapshot = serving_aside(OpenSnapshot)
 
     async def _open_snapshot(self, request: OpenSnapshot, metadata: Mapping[str, str]) -> None:
         """What the server's file is made of, byte by byte: a real etcd's is a bbolt file."""
@@ -209,7 +209,7 @@ class RemoteStore(Actor[Storage]):
 
     # ---------------------------------------------------------------- watches
 
-    on_open_watch = serving(OpenWatch, concurrent=True)
+    on_open_watch = serving_aside(OpenWatch)
 
     async def _open_watch(self, request: OpenWatch, metadata: Mapping[str, str]) -> WatchOpened:
         if not request.watch.key:

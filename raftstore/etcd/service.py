@@ -18,6 +18,7 @@ from understudy.actors import (
     ChannelReader,
     ChannelWriter,
     Event,
+    LimitReached,
     Ref,
     World,
 )
@@ -191,7 +192,7 @@ class EtcdService:
             raise RpcError(*errors.TIMED_OUT) from error
         except ActorStopped as error:
             raise RpcError(*errors.STOPPED) from error
-        except MailboxFull as error:
+        except (MailboxFull, LimitReached) as error:
             raise RpcError(*errors.TOO_MANY_REQUESTS) from error
         except Refusal as refusal:
             raise rpc_error(refusal) from refusal

@@ -20,7 +20,7 @@ PACKAGES = {
     """,
     understudy.actors: """
         Actor ActorFailed ActorStatus ActorStopped ActorSystem AskCycle AskTimeout ChannelReader
-        ChannelWriter Context DeadLetter DeadlineExceeded Delivery Deviations EndOfChannel Event
+        ChannelWriter Context DeadLetter DeadlineExceeded Deferred Delivery Deviations EndOfChannel Event
         Feed Fifo Group HashRing HostUnreachable Key LOCAL LimitReached LinkedActorFailed Listing
         NotRegistered Nursery PERMANENT Pool RealWorld Ref Registry Restart RestartIntensityExceeded
         Restarted Routing Schedule SendTimeout Shuffled Signal SimWorld SimulationDeadlock

@@ -9,7 +9,8 @@ from mypy import api
 PROGRAM = """
 from attrs import frozen
 
-from understudy.actors import Actor, ActorSystem, Context, Key, Ref, Routing, handles, registered_pool
+from understudy.actors import Actor, ActorSystem, Context, Deferred, Key, Ref, Routing, handles
+from understudy.actors import registered_pool
 from understudy.mailbox import Message, Request, message
 
 
@@ -47,6 +48,16 @@ class Till(Actor[Shop]):
     @handles(Sell, concurrent=True)
     async def sell_slowly(self, message: Sell) -> int:
         return self.sell(message)
+
+    @handles(Sell)
+    def sell_later(self, message: Sell) -> Deferred[int]:
+        later = Deferred[int]()
+        later.answer("")  # E: arg-type
+        return later
+
+    @handles(Sell)  # E: arg-type
+    def defers_something_else(self, message: Sell) -> Deferred[str]:
+        return Deferred[str]()
 
     @handles(Sell)  # E: arg-type
     def answers_something_else(self, message: Sell) -> str:

@@ -223,12 +223,12 @@ def test_a_cluster_is_shown(tmp_path: Path) -> None:
 
 def test_the_line_of_an_actor_in_trouble_says_so() -> None:
     actor = {
-        "path": "/a", "host": "local", "state": "backing off", "incarnation": 3, "restarts": 2, "tasks": 1,
+        "path": "/a", "host": "local", "state": "backing off", "incarnation": 3, "restarts": 2, "tasks": 1, "owed": 4,
         "depth": 7, "high_water": 9, "accepted": 100, "displaced": 4,
         "times": [["m.fast", 10, 0.01, 0.002], ["m.slow", 2, 1.0, 0.75]],
     }  # fmt: skip
     tree = tree_of({"pid": 1, "dead_letters": 4, "actors": [actor]})
     assert str(tree.children[0].label) == (
-        "a  backing off  mailbox 7 (most 9, 100 in all)  4 displaced  2 restarts  1 tasks"
+        "a  backing off  mailbox 7 (most 9, 100 in all)  4 displaced  2 restarts  1 tasks  4 answers owed"
         "  m.slow 2x mean 500.00 ms, max 750.00 ms"
     )

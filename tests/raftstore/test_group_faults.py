@@ -116,6 +116,25 @@ def test_writes_go_on_within_a_second_of_the_leader_s_stop(seed: int) -> None:
     simulate(scenario, seed=seed, schedule=Shuffled(seed))
 
 
+def test_thousands_of_requests_wait_together_for_a_leader() -> None:
+    """None holds up the news that somebody leads."""
+
+    async def scenario(b: Bench) -> None:
+        async def write(number: int) -> None:
+            await b.world.sleep(number * 1e-5)
+            await b.write(number)
+
+        await b.store.ask(StopMember(await b.leader()))
+        stopped_s = b.world.monotonic()
+        async with b.world.nursery() as nursery:
+            for number in range(3000):
+                nursery.start_soon(write, number)
+        assert b.world.monotonic() < stopped_s + 2.0
+        assert len(b.acknowledged) == 3000
+
+    simulate(scenario)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_writes_under_way_when_the_leader_stops_are_done_once(seed: int) -> None:
     async def scenario(b: Bench) -> None:

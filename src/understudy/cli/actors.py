@@ -22,7 +22,7 @@ ANSWER_SECONDS_MAX = 10.0
 
 PICTURE_BYTES_MAX = 64 << 20
 ACTOR_FIELDS = frozenset(
-    ("path", "state", "restarts", "tasks", "depth", "high_water", "accepted", "displaced", "times")
+    ("path", "state", "restarts", "tasks", "owed", "depth", "high_water", "accepted", "displaced", "times")
 )
 
 
@@ -152,6 +152,8 @@ def _line(name: str, actor: dict[str, Any]) -> Any:
         line.append(f"  {actor['restarts']} restarts", "red")
     if actor["tasks"]:
         line.append(f"  {actor['tasks']} tasks", "dim")
+    if actor["owed"]:
+        line.append(f"  {actor['owed']} answers owed", "dim")
     if actor["times"]:
         message, count, total, longest = max(actor["times"], key=lambda entry: entry[2])
         line.append(f"  {message} {count}x", "cyan")
