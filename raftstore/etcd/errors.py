@@ -103,6 +103,7 @@ FUTURE_REVISION: Final = _TEXTS["FutureRevision"]
 EMPTY_KEY: Final = _TEXTS["EmptyKey"]
 LEASE_NOT_FOUND: Final = _TEXTS["LeaseNotFound"]
 INVALID_DOWNGRADE: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid downgrade target version")
+DOWNGRADE_FORMAT: Final = (Code.INVALID_ARGUMENT, "etcdserver: wrong downgrade target version format")
 NO_DOWNGRADE: Final = (Code.FAILED_PRECONDITION, "etcdserver: no inflight downgrade job")
 INVALID_AUTH_MANAGEMENT: Final = _AUTH["invalid auth management"]
 NOT_LEADER: Final = _TEXTS["NotLeader"]

@@ -1,5 +1,6 @@
 """The Maintenance service, and gRPC's health service."""
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define
@@ -9,7 +10,7 @@ from understudy.raftstore.saving import CAPACITY
 from understudy.raftstore.storage import Alarm, AlarmAction, AlarmType, Hash, HashKV, OpenSnapshot, Status
 
 from .calls import Call
-from .errors import INVALID_DOWNGRADE, NO_DOWNGRADE, NO_LEADER, STOPPED
+from .errors import DOWNGRADE_FORMAT, INVALID_DOWNGRADE, NO_DOWNGRADE, NO_LEADER, STOPPED
 from .grpc import Code, RpcError
 from .schema import messages
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 ALARM_ACTIONS: Final[tuple[AlarmAction, ...]] = ("get", "activate", "deactivate")
 ALARM_TYPES: Final[tuple[AlarmType, ...]] = ("none", "nospace", "corrupt")
 """Each by its number in the protocol."""
-_DOWNGRADE_CANCEL: Final = 2
+_VERSION: Final = re.compile(r"\d+\.\d+(\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)?")
+"""As a downgrade names it: with or without a patch."""
 _SERVING: Final = 1
 _NOT_SERVING: Final = 2
 _SERVICE_UNKNOWN: Final = 3
@@ -108,8 +110,15 @@ class Maintaining:
         return messages.DefragmentResponse(header=self.service.header(reply.revision))
 
     async def _downgrade(self, request: Any, call: Call) -> Any:
-        """There is one version of this store, and no older one to go back to."""
-        raise RpcError(*(NO_DOWNGRADE if request.action == _DOWNGRADE_CANCEL else INVALID_DOWNGRADE))
+        """Nothing older can read what this store keeps: no version is one to go back to. In etcd's words."""
+        match request.action:
+            case 0 | 1:  # Validate, enable.
+                known = _VERSION.fullmatch(request.version)
+                raise RpcError(*(INVALID_DOWNGRADE if known else DOWNGRADE_FORMAT))
+            case 2:  # Cancel.
+                raise RpcError(*NO_DOWNGRADE)
+            case _:
+                raise RpcError(Code.UNKNOWN, "etcdserver: unknown method")
 
     async def _health(self, request: Any, call: Call) -> Any:
         _check_name(request)

@@ -95,6 +95,6 @@ def test_files_that_cannot_be_used_are_named(
 
 def test_files_without_a_use_are_refused(files: Path, tmp_path: Path) -> None:
     ca = str(files / "ca.pem")
-    with pytest.raises(StartError, match="are for https .write --store etcd=https://127.0.0.1:1"):
+    with pytest.raises(StartError, match=r"are for https .write --store etcd=https://127.0.0.1:1"):
         store_options("etcd=http://127.0.0.1:1", ca, "", "")
     assert "are for --store etcd=https" in complaint(tmp_path, "--etcd-cafile", ca)
