@@ -21,6 +21,7 @@ from understudy.raftstore.storage import (
     AuthError,
     PasswordHash,
     PasswordHashReply,
+    Unavailable,
     UserAdd,
     UserChangePassword,
 )
@@ -36,14 +37,19 @@ _ALPHABET: Final = b"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234
 
 WithPassword = Authenticate | UserAdd | UserChangePassword
 
-_comparing: Final = trio.CapacityLimiter(1)
+WAITING_MAX: Final = 64
+"""So many wait for their turn to hash; who comes then is refused, as he would have gone before it came."""
+_hashing: Final = trio.CapacityLimiter(1)
 """Hashing in one thread at a time leaves the others of the machine to everybody else."""
 
 
 async def serve_password(
     request: WithPassword, ask: Callable[[Any], Awaitable[Any]], world: World, cost: int
 ) -> Any:
-    """Answer a request with a password, by others without one that `ask` has answered. Raises `AuthError`."""
+    """Answer a request with a password, by others without one that `ask` has answered.
+
+    Raises `AuthError`; `Unavailable` when too many passwords wait to be hashed.
+    """
     if isinstance(request, Authenticate):
         return await _authenticate(request, ask, world)
     password = request.password.encode()
@@ -76,7 +82,10 @@ async def _authenticate(request: Authenticate, ask: Callable[[Any], Awaitable[An
 async def _aside(world: World, function: Callable[[], T]) -> T:
     if world.simulated:
         return function()
-    return await trio.to_thread.run_sync(function, limiter=_comparing)
+    waiting = _hashing.statistics().tasks_waiting
+    if waiting >= WAITING_MAX:
+        raise Unavailable(f"{waiting} passwords are to be hashed before: try again later")
+    return await trio.to_thread.run_sync(function, limiter=_hashing)
 
 
 def make_salt(drawn: bytes, cost: int) -> bytes:

@@ -144,6 +144,49 @@ def test_a_keep_alive_does_not_overtake_the_end_of_its_lease() -> None:
     assert group.ask(LeaseKeepAlive(lease)).refusal is not None
 
 
+def test_a_keep_alive_does_not_overtake_a_checkpoint() -> None:
+    """It would be written down after it, and the next leader would end the lease before its time."""
+    group = Group()
+    lease = group.ask(LeaseGrant(60)).reply.id
+    assert not group.machine.through_log(LeaseKeepAlive(lease))
+    group.now_s = 10.0
+    group.propose_due()
+    assert isinstance(group.log[0], LeaseCheckpoint) and group.machine.through_log(LeaseKeepAlive(lease))
+    assert group.ask(LeaseKeepAlive(lease)).reply.ttl_s == 60
+    assert not group.machine.through_log(LeaseKeepAlive(lease))
+    group.change_leader()
+    assert group.machine.timing.leases.left_s(lease, group.now_s) == 60.0
+
+
+def test_what_was_applied_is_under_way_no_more() -> None:
+    group = Group()
+    ends, stays = (group.ask(LeaseGrant(ttl_s)).reply.id for ttl_s in (10, 60))
+    group.now_s = 10.0
+    group.propose_due()
+    assert sorted(group.machine.timing.under_way) == [ends, stays]
+    group.apply()
+    assert group.machine.timing.under_way == {}
+    # An end that came to nothing is over as well.
+    for request in (LeaseGrant(5, id=70), LeaseRevoke(70), LeaseRevoke(70)):
+        group.machine.timing.under_way[70] = None
+        group.ask(request)
+    assert group.machine.timing.under_way == {}
+
+
+def test_checkpoints_of_many_leases_come_a_thousand_at_a_time() -> None:
+    group = Group()
+    for _ in range(2500):
+        group.ask(LeaseGrant(60))
+    group.now_s = 10.0
+    sizes = []
+    while (due_s := group.machine.timing.next_deadline_s()) is not None and due_s <= group.now_s:
+        group.propose_due()
+        sizes.extend(len(request.remaining) for request in group.log)
+        group.apply()
+    assert sizes == [1000, 1000, 500]
+    assert all(lease.remaining_s == 50 for lease in group.machine.store.leases)
+
+
 def test_an_end_that_was_lost_is_proposed_again() -> None:
     group = Group()
     lease = group.ask(LeaseGrant(5)).reply.id

@@ -3,8 +3,11 @@
 from typing import Any
 
 import pytest
+import trio
 
-from tests.raftstore.contract.stores import Bench, Play, saved
+from tests.raftstore.contract.stores import Bench, Play, bench, saved
+from understudy.actors import RealWorld
+from understudy.raftstore import passwords
 from understudy.raftstore.storage import (
     AsUser,
     AuthDisable,
@@ -20,6 +23,7 @@ from understudy.raftstore.storage import (
     RoleAdd,
     RoleGrantPermission,
     Txn,
+    Unavailable,
     UserAdd,
     UserChangePassword,
     UserGet,
@@ -37,6 +41,38 @@ def test_a_password_that_bcrypt_would_cut_is_refused(play: Play) -> None:
             await b.store.ask(UserAdd("adam", "x" * 73))
 
     play(scenario)
+
+
+def test_passwords_that_wait_to_be_hashed_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever tries many must not keep others from theirs for ever."""
+    monkeypatch.setattr(passwords, "WAITING_MAX", 3)
+
+    async def main() -> None:
+        answers: list[str] = []
+        async with RealWorld.open(seed=1) as world, bench(world, "memory") as b:
+
+            async def add(number: int) -> None:
+                try:
+                    await b.store.ask(UserAdd(f"user {number}", "pw"))
+                except Unavailable as refused:
+                    assert not refused.maybe_applied
+                    answers.append("refused")
+                else:
+                    answers.append("done")
+
+            async with world.nursery() as nursery:
+                await passwords._hashing.acquire()
+                for number in range(20):
+                    nursery.start_soon(add, number)
+                with world.deadline(5.0):
+                    while len(answers) < 17:
+                        await world.sleep(0.001)
+                passwords._hashing.release()
+            assert answers == ["refused"] * 17 + ["done"] * 3
+            assert len((await b.store.ask(UserList())).users) == 3
+            assert (await b.store.ask(UserAdd("later", "pw"))).revision == 1
+
+    trio.run(main)
 
 
 def test_what_is_no_hash_never_becomes_one(play: Play) -> None:
