@@ -1,16 +1,17 @@
 """The wire front: every connection on the client port, gRPC over HTTP/2 or plain HTTP/1.1.
 
 A real adapter: with `listening` it alone touches the server's sockets. One task reads a connection, one
-writes it, and each call has one; whatever calls have to say while the writer works goes out in one piece.
+writes it, and each call has one while it goes on; whatever calls have to say while the writer works goes out
+in one piece.
 """
 
 import errno
 import logging
+import math
 import socket
 import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 import trio
@@ -46,6 +47,8 @@ STREAM_WAITING_BYTES_MAX: Final = 1 << 20
 """A call that has so much waiting for its client's window waits too."""
 OUTPUT_BYTES_MAX: Final = 4 << 20
 """Of a connection: what its client's windows allow and it does not read."""
+IDLE_MAX: Final = 64
+"""Tasks of a connection that wait for calls."""
 CONNECTIONS_MAX: Final = 10_000
 """Who comes then waits to be accepted until another leaves."""
 HANDSHAKE_SECONDS: Final = 10.0
@@ -200,7 +203,12 @@ class ServerCall(Call):
     method: Method
     metadata: Mapping[str, str]
     common_name: str
-    scope: trio.CancelScope
+    deadline: float
+    """By Trio's clock."""
+    scope: trio.CancelScope | None = None
+    """Of the worker that serves it, once one does."""
+    aborted: bool = False
+    """The client has given it up."""
     requests: deque[MessageCame] = field(factory=deque)
     finished: bool = False
     """The client sends no more."""
@@ -213,6 +221,9 @@ class ServerCall(Call):
             await self.waits.park()
         came = self.requests.popleft()
         self.connection.protocol.taken(self.number, came.taken_bytes)
+        if self.connection.protocol.output_bytes:
+            # The client may have no window left with which to say anything that would be answered.
+            self.connection.say()
         try:
             return self.method.request.FromString(came.payload)
         except Exception as error:
@@ -243,6 +254,10 @@ class Connection:
     windows: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     """Calls that wait for the client's windows."""
     _calls: dict[int, ServerCall] = field(factory=dict)
+    _begun: deque[ServerCall] = field(factory=deque)
+    """Calls for workers that are on their way."""
+    _idle: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
+    """Workers without a call."""
     _something: trio.Event = field(factory=trio.Event)
     """There is something to write."""
     _nursery: trio.Nursery = field(init=False)
@@ -334,7 +349,9 @@ class Connection:
             case CallAborted():
                 call = self._calls.get(happening.stream)
                 if call is not None:
-                    call.scope.cancel()
+                    call.aborted = True
+                    if call.scope is not None:
+                        call.scope.cancel()
             case ConnectionEnded():
                 pass
 
@@ -351,30 +368,48 @@ class Connection:
         if method is None:
             self.protocol.finish(began.stream, RpcError(Code.UNIMPLEMENTED, _unknown(path)))
             return
-        scope = trio.CancelScope()
+        deadline = math.inf
         if "grpc-timeout" in headers:
             try:
-                scope.deadline = trio.current_time() + parse_timeout(headers["grpc-timeout"])
+                deadline = trio.current_time() + parse_timeout(headers["grpc-timeout"])
             except RpcError as error:
                 self.protocol.finish(began.stream, error)
                 return
-        call = ServerCall(self, began.stream, method, headers, self.common_name, scope)
+        call = ServerCall(self, began.stream, method, headers, self.common_name, deadline)
         self._calls[began.stream] = call
-        self._nursery.start_soon(partial(self._run, call), name=path)
+        if self._idle:
+            self._begun.append(call)
+            self._idle.unpark()
+        else:
+            self._nursery.start_soon(self._work, call, name="etcd calls")
 
-    async def _run(self, call: ServerCall) -> None:
-        failure: RpcError | None = None
+    async def _work(self, call: ServerCall) -> None:
+        """Serve a call, and then others: most are too short to be worth a task and a scope each."""
+        with trio.CancelScope() as scope:
+            while True:
+                call.scope, scope.deadline = scope, call.deadline
+                if call.aborted:
+                    scope.cancel()
+                self._end(call, await self._serve(call))
+                scope.deadline = math.inf
+                if scope.cancel_called or len(self._idle) >= IDLE_MAX:
+                    return
+                await self._idle.park()
+                call = self._begun.popleft()
+        # It was given up, or is too late.
+        self._end(call, RpcError(Code.DEADLINE_EXCEEDED, "context deadline exceeded"))
+
+    async def _serve(self, call: ServerCall) -> RpcError | None:
         try:
-            with call.scope:
-                try:
-                    await self.service.serve(call)
-                except RpcError as error:
-                    failure = error
+            await self.service.serve(call)
+        except RpcError as error:
+            return error
         except Exception:
             log.exception("%s failed", call.method.path)
-            failure = RpcError(Code.INTERNAL, "the server failed; its log says why")
-        if call.scope.cancelled_caught:
-            failure = RpcError(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+            return RpcError(Code.INTERNAL, "the server failed; its log says why")
+        return None
+
+    def _end(self, call: ServerCall, failure: RpcError | None) -> None:
         del self._calls[call.number]
         # What came and was not taken still counts against the connection's window.
         for came in call.requests:

@@ -17,16 +17,17 @@ from tests.raftstore.etcd.etcds import certificates, required
 from tests.raftstore.etcd.test_etcdctl import etcdctl, understudy_etcd
 from understudy.actors import Actor, ActorSystem, RealWorld
 from understudy.actors.startup import StartError
+from understudy.raftstore.etcd.calls import Call
 from understudy.raftstore.etcd.client import GrpcChannel
 from understudy.raftstore.etcd.client_connection import CallEnded, ClientConnection
 from understudy.raftstore.etcd.grpc import Code, NotSent, RpcError
 from understudy.raftstore.etcd.listening import UNANSWERED_MS, Url, bind, prepare, server_tls
 from understudy.raftstore.etcd.schema import messages
-from understudy.raftstore.etcd.server import CONNECTIONS_MAX, Connection, EtcdFront
+from understudy.raftstore.etcd.server import CONNECTIONS_MAX, IDLE_MAX, Connection, EtcdFront
 from understudy.raftstore.etcd.service import EtcdService, ServiceOptions
 from understudy.raftstore.memory import memory_store
 from understudy.raftstore.serving import serving
-from understudy.raftstore.storage import Put, Range, Storage
+from understudy.raftstore.storage import Put, Range, RangeReply, Storage
 
 
 @asynccontextmanager
@@ -105,6 +106,144 @@ class Silent(Actor[Storage]):
 
     async def serve(self, request: Range) -> None:
         await self.world.sleep(60.0)
+
+
+class Paced(Actor[Storage]):
+    """A store that answers as late as the key says, in milliseconds."""
+
+    _range = serving(Range, concurrent=True)
+
+    async def serve(self, request: Range) -> RangeReply:
+        await self.world.sleep(int(request.key) / 1000)
+        return RangeReply(1, (), more=False, count=0)
+
+
+RANGE = "/etcdserverpb.KV/Range"
+
+
+async def test_more_calls_at_once_than_wait_idle() -> None:
+    async with front(store=Paced) as url, channel(url) as client:
+
+        async def get(milliseconds: int) -> None:
+            await client.unary(RANGE, messages.RangeRequest(key=b"%d" % milliseconds), 10.0)
+
+        for _ in range(2):
+            async with trio.open_nursery() as nursery:
+                for number in range(3 * IDLE_MAX):
+                    nursery.start_soon(get, number % 50)
+
+
+async def test_the_deadline_of_a_call_is_its_own() -> None:
+    async with front(store=Paced) as url, channel(url) as client:
+        await client.connect()
+
+        async def get(milliseconds: int, timeout_seconds: float) -> None:
+            await client.unary(RANGE, messages.RangeRequest(key=b"%d" % milliseconds), timeout_seconds)
+
+        for _ in range(3):
+            async with trio.open_nursery() as nursery:
+                # Who served the first one waits for another call beyond that one's deadline.
+                nursery.start_soon(get, 1, 0.1)
+                nursery.start_soon(get, 200, 5.0)
+            await get(200, 5.0)
+
+
+class Counting(Actor[Storage]):
+    """A store that never answers, and tells how many wait whenever that changes."""
+
+    _range = serving(Range, concurrent=True)
+
+    def __init__(self, told: trio.MemorySendChannel[int]) -> None:
+        self.told = told
+        self.waiting = 0
+
+    async def serve(self, request: Range) -> None:
+        self._count(+1)
+        try:
+            await self.world.sleep(3600.0)
+        finally:
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        self.waiting += more
+        self.told.send_nowait(self.waiting)
+
+
+async def test_a_call_that_is_given_up_is_worked_on_no_longer() -> None:
+    told, waiting = trio.open_memory_channel[int](100)
+    request = messages.RangeRequest(key=b"k").SerializeToString()
+    async with (
+        front(store=lambda: Counting(told)) as url,
+        await trio.open_tcp_stream(url.host, url.port) as stream,
+    ):
+        client = ClientConnection(1 << 20, "test")
+        numbers = [client.call(RANGE, {}) for _ in range(10)]
+        for number in numbers:
+            client.send(number, request)
+        refused = client.call(RANGE, {})
+        client.send(refused, b"")
+        for number in [refused, *numbers[:5]]:
+            # Begun and given up in one packet.
+            client.cancel(number)
+        await stream.send_all(client.take_output())
+        with trio.fail_after(5.0):
+            while await waiting.receive() != 5:
+                pass
+            await trio.testing.wait_all_tasks_blocked()
+            for number in numbers[5:]:
+                client.cancel(number)
+            await stream.send_all(client.take_output())
+            while await waiting.receive():
+                pass
+
+
+async def test_a_call_ends_at_its_deadline_whatever_its_client_does() -> None:
+    told, waiting = trio.open_memory_channel[int](100)
+    async with (
+        front(store=lambda: Counting(told)) as url,
+        await trio.open_tcp_stream(url.host, url.port) as stream,
+    ):
+        client = ClientConnection(1 << 20, "test")
+        client.send(client.call(RANGE, {}, 0.05), messages.RangeRequest(key=b"k").SerializeToString())
+        await stream.send_all(client.take_output())
+        found: list[object] = []
+        with trio.fail_after(5.0):
+            while not any(isinstance(each, CallEnded) for each in found):
+                found += client.receive(bytes(await stream.receive_some(65_536)))
+            assert [await waiting.receive(), await waiting.receive()] == [1, 0]
+        (ended,) = [each for each in found if isinstance(each, CallEnded)]
+        assert ended.error is not None and ended.error.code is Code.DEADLINE_EXCEEDED
+
+
+class Taking(EtcdService):
+    """Takes whatever it is sent, and never says anything."""
+
+    async def serve(self, call: Call) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        while await call.receive() is not None:
+            # All that there was to be written has been.
+            await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_who_is_not_answered_may_go_on_sending() -> None:
+    async with RealWorld.open(seed=1) as world, ActorSystem.open(world) as system:
+        service = Taking(world, system.spawn(memory_store(), "etcd"), system.own_channel)
+        ours, theirs = trio.testing.memory_stream_pair()
+        client = ClientConnection(1 << 20, "test")
+        number = client.call(WATCH, {})
+        for _ in range(40):
+            client.send(number, watch_of(b"k" * 100_000).SerializeToString())  # type: ignore[attr-defined]
+        async with trio.open_nursery() as nursery:
+
+            async def serve() -> None:
+                await Connection(service, theirs, "").serve(bytes(await theirs.receive_some()))
+
+            nursery.start_soon(serve)
+            with trio.fail_after(5.0):
+                while client.waiting_bytes(number):
+                    await ours.send_all(client.take_output())
+                    client.receive(bytes(await ours.receive_some()))
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_call_that_nobody_answers_ends_in_time() -> None:
