@@ -19,6 +19,7 @@ from understudy.raftstore.messages import (
     VoteRequest,
 )
 from understudy.raftstore.options import RaftOptions
+from understudy.raftstore.progress import ProgressState
 from understudy.raftstore.raft import Raft
 from understudy.raftstore.ready import NotLeading, ProposalRefused, Ready, Role
 
@@ -514,3 +515,64 @@ def test_no_configuration_is_proposed_while_leadership_is_handed_over() -> None:
     raft.transfer_leadership(3)
     with pytest.raises(ProposalRefused, match="handed to member 3"):
         raft.propose_configuration(ConfigurationChange((Change("voter", 4),)))
+
+
+@pytest.mark.parametrize("commit_index", [0, 1])
+def test_who_asks_for_an_older_term_is_told_the_newer_one_and_what_is_committed(commit_index: int) -> None:
+    """Or a member with the better log, and one with the higher term, could keep each other from winning
+    for ever (thesis §9.6; etcd#12359)."""
+    raft = member(2, HardState(5, 0, 0), (entry(1, 1),))
+    raft.step(VoteRequest(3, 2, 2, 4, 1, pre=True, commit_index=commit_index, commit_term=1))
+    assert VoteReply(2, 3, 5, False, True) in work(raft)
+    assert (raft.term, raft.log.commit_index) == (5, commit_index)
+
+
+def test_nobody_stands_while_a_snapshot_waits_to_be_taken_over() -> None:
+    """Its log is ahead of what it can apply, and its configuration of what its disk has."""
+    raft = member(2)
+    raft.step(SnapshotRequest(1, 2, 1, Snapshot(5, 1, BOOTSTRAP.configuration, None)))
+    assert raft.deadline_ms == float("inf")
+    raft.campaign()
+    raft.step(TimeoutNow(1, 2, 1))
+    assert (raft.role, raft.term) == (Role.FOLLOWER, 1)
+    work(raft)
+    raft.step(TimeoutNow(1, 2, 1))
+    assert (raft.role, raft.term) == (Role.CANDIDATE, 2)
+
+
+def state_of(raft: Raft, peer: int) -> ProgressState:
+    assert raft.leadership is not None
+    return raft.leadership.progress[peer].state
+
+
+def test_a_probe_that_finds_nothing_missing_ends_the_probing() -> None:
+    raft = leading()
+    raft.step(AppendReply(2, 1, raft.term, 2, True, 1, 1))
+    work(raft)
+    assert state_of(raft, 2) is ProgressState.PROBE
+    raft.step(AppendReply(2, 1, raft.term, 1))
+    assert state_of(raft, 2) is ProgressState.REPLICATE
+
+
+def test_after_a_snapshot_up_to_the_log_s_beginning_entries_follow_at_once() -> None:
+    raft = leading()
+    raft.compact(Snapshot(1, raft.term, raft.configuration, None), 0)
+    raft.step(AppendReply(3, 1, raft.term, 0, True, 0, 0))
+    assert [m.snapshot.index for m in work(raft) if isinstance(m, SnapshotRequest)] == [1]
+    assert state_of(raft, 3) is ProgressState.SNAPSHOT
+    raft.step(AppendReply(3, 1, raft.term, 1))
+    assert state_of(raft, 3) is ProgressState.REPLICATE
+
+
+def test_a_snapshot_is_sent_to_nobody_who_is_silent() -> None:
+    raft = leading()
+    raft.propose("x", 1)
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, 2))
+    work(raft)
+    raft.compact(Snapshot(2, raft.term, raft.configuration, None), 0)
+    assert raft.leadership is not None
+    raft.leadership.progress[3].paused = False
+    assert not [m for m in work(raft) if isinstance(m, SnapshotRequest)]
+    raft.step(HeartbeatReply(3, 1, raft.term, 0))
+    assert [m.to for m in work(raft) if isinstance(m, SnapshotRequest)] == [3]
