@@ -26,7 +26,7 @@ from understudy.raftstore.etcd.schema import messages
 from understudy.raftstore.etcd.server import CONNECTIONS_MAX, IDLE_MAX, Connection, EtcdFront
 from understudy.raftstore.etcd.service import EtcdService, ServiceOptions
 from understudy.raftstore.memory import memory_store
-from understudy.raftstore.serving import serving
+from understudy.raftstore.serving import serving_aside
 from understudy.raftstore.storage import Put, Range, RangeReply, Storage
 
 
@@ -102,18 +102,18 @@ async def test_calls_side_by_side_on_one_connection() -> None:
 class Silent(Actor[Storage]):
     """A store that takes its time."""
 
-    _range = serving(Range, concurrent=True)
+    _range = serving_aside(Range)
 
-    async def serve(self, request: Range) -> None:
+    async def serve_aside(self, request: Range) -> None:
         await self.world.sleep(60.0)
 
 
 class Paced(Actor[Storage]):
     """A store that answers as late as the key says, in milliseconds."""
 
-    _range = serving(Range, concurrent=True)
+    _range = serving_aside(Range)
 
-    async def serve(self, request: Range) -> RangeReply:
+    async def serve_aside(self, request: Range) -> RangeReply:
         await self.world.sleep(int(request.key) / 1000)
         return RangeReply(1, (), more=False, count=0)
 
@@ -151,13 +151,13 @@ async def test_the_deadline_of_a_call_is_its_own() -> None:
 class Counting(Actor[Storage]):
     """A store that never answers, and tells how many wait whenever that changes."""
 
-    _range = serving(Range, concurrent=True)
+    _range = serving_aside(Range)
 
     def __init__(self, told: trio.MemorySendChannel[int]) -> None:
         self.told = told
         self.waiting = 0
 
-    async def serve(self, request: Range) -> None:
+    async def serve_aside(self, request: Range) -> None:
         self._count(+1)
         try:
             await self.world.sleep(3600.0)
