@@ -104,7 +104,8 @@ class Clients:
     long_work: Callable[[], None]
     """Called when `go_on` has something to do."""
     _waiting: dict[int, dict[int, Waiting]] = field(factory=dict)
-    """By session and number: what is answered when the log has it, or by another member."""
+    """By session and number: what is answered when the log has it, or by another member. No session without
+    a number: each start of a router makes one more."""
     _reads: dict[ReadToken, tuple[float, list[Waiting]]] = field(factory=dict)
     """Reads without an index yet, and since when (s), oldest first ..."""
     _indexed: list[tuple[int, list[Waiting]]] = field(factory=list)
@@ -180,10 +181,12 @@ class Clients:
         self._waiting.setdefault(waiting.asker.session, {})[waiting.number] = waiting
 
     def _pop(self, session: int, number: int) -> Waiting | None:
-        numbers = self._waiting.get(session)
-        waiting = numbers.pop(number, None) if numbers else None
+        numbers = self._waiting.get(session, {})
+        waiting = numbers.pop(number, None)
         if waiting is not None:
             self._forwarded_bytes -= waiting.forwarded_bytes
+            if not numbers:
+                del self._waiting[session]
         return waiting
 
     # ---------------------------------------------------------------- writes
@@ -267,10 +270,10 @@ class Clients:
 
     def restored(self) -> None:
         """The state was replaced. What of the writes under way is in it, only their sessions tell."""
-        for numbers in self._waiting.values():
-            for number in list(numbers):
-                waiting = numbers.pop(number)
-                self._forwarded_bytes -= waiting.forwarded_bytes
+        waited, self._waiting = self._waiting, {}
+        self._forwarded_bytes = 0
+        for numbers in waited.values():
+            for waiting in numbers.values():
                 if not waiting.asker.forwarded:
                     self._answer(waiting, Answer(refusal=NotLeader(self.raft.leader)))
 

@@ -66,6 +66,26 @@ def test_forwarded_writes_are_done_once_over_links_that_lose_and_double(seed: in
     simulate(scenario, seed=seed)
 
 
+def test_nothing_is_kept_for_routers_that_are_answered() -> None:
+    """Each has a session of its own, and a new one whenever it starts again."""
+
+    async def scenario(b: Bench) -> None:
+        leader = await b.leader()
+        answers: list[Answer] = []
+        asker = b.system.spawn(lambda: Asking(answers), "asker", host=f"etcd-{leader}")
+        for session in range(100, 120):
+            put = Submission(1, Put(b"k", b"v"))
+            b.member(leader).context.self.tell(Submit(session, 0, (put,), asker))
+        for member in b.stores:
+            await b.write(member, member)
+        assert len(answers) == 20
+        for member in b.stores:
+            clients = b.member(member)._clients
+            assert clients._waiting == {} and clients._forwarded_bytes == 0
+
+    simulate(scenario)
+
+
 def test_what_is_forwarded_and_not_answered_is_bounded() -> None:
     options = GroupOptions(member=MemberOptions(max_forwarded_bytes=1000))
 

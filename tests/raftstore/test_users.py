@@ -112,6 +112,25 @@ def test_each_change_makes_one_revision_and_a_refused_one_none(requests: list[ob
     assert isinstance(restored, UsersState) and Users.restore(restored).state() == state
 
 
+def test_ranges_that_touch_count_as_one_and_a_later_word_replaces_an_earlier() -> None:
+    users = Users()
+    users.apply(UserAdd("ada", no_password=True))
+    users.apply(RoleAdd("role"))
+    users.apply(UserGrantRole("ada", "role"))
+    for start, end in ((b"a", b"c"), (b"c", b"e"), (b"e", b""), (b"e\0", b"g"), (b"h", ALL_KEYS_END)):
+        users.apply(RoleGrantPermission("role", Permission("readwrite", start, end)))
+    for request in (Range(b"b", b"d"), Range(b"a", b"g"), DeleteRange(b"z", ALL_KEYS_END)):
+        check_permission(request, "ada", users, LeaseTable())
+    for request in (Range(b"a", b"h"), Range(b"g"), Range(b"a", ALL_KEYS_END)):
+        with pytest.raises(AuthError, match="permission denied"):
+            check_permission(request, "ada", users, LeaseTable())
+    users.apply(RoleGrantPermission("role", Permission("read", b"c", b"e")))
+    assert [p.type for p in users.permissions("role") if (p.key, p.range_end) == (b"c", b"e")] == ["read"]
+    check_permission(Range(b"b", b"d"), "ada", users, LeaseTable())
+    with pytest.raises(AuthError, match="permission denied"):
+        check_permission(DeleteRange(b"b", b"d"), "ada", users, LeaseTable())
+
+
 def enabled() -> Users:
     """root, ada who reads [a, b), and bob who writes b."""
     users = Users()
@@ -216,6 +235,8 @@ LEASED.attach(2, b"b")
         ("bob", Put(b"b", b"", lease=1), "permission denied"),
         ("bob", DeleteRange(b"b"), None),
         ("bob", DeleteRange(b"b", b"c"), "permission denied"),
+        ("bob", DeleteRange(b"b", prev_kv=True), "permission denied"),
+        ("bob", Txn((), (Put(b"b", b"", lease=1),)), "permission denied"),
         ("ada", Txn((Compare(b"b", "version", "=", 0),)), "permission denied"),
         ("ada", Txn((), (), (Txn((), (Range(b"b"),)),)), "permission denied"),
         ("ada", Txn((), (Range(b"a"),), (Txn((), (Range(b"aa"),)),)), None),
