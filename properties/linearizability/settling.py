@@ -5,17 +5,36 @@ too many ways. The ledger tells which: each of its revisions is the work of one 
 written by one operation only. What the ledger itself tells wrong then shows in the answers that were given.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import evolve
 
 from understudy.properties.watches import Ledger
 
 from .history import UNKNOWN, Operation
-from .store import CompareAndSet, Delete, Read, ReadAll, Write, WriteResult, WriteTogether
+from .requests import (
+    CompactAt,
+    Expire,
+    Grant,
+    KeepAlive,
+    Read,
+    ReadAll,
+    ReadAt,
+    ReadLeases,
+    Revoke,
+    Revoked,
+    TimeToLive,
+    WriteResult,
+)
+from .store import effect
 
-Effect = tuple[tuple[bytes, bytes | None], ...]
-"""(key, value) of every key that one revision changes, ascending; None for a deletion."""
+Effect = Mapping[bytes, tuple[bytes, int] | None]
+"""Value and lease of every key that one revision changes; None for a deletion."""
+
+READS = (Read, ReadAll, ReadAt, ReadLeases, TimeToLive, KeepAlive)
+"""They change nothing that a ledger or another client could see."""
+SILENT = (CompactAt, Grant, Revoke, Expire)
+"""They can be done without a trace in the ledger."""
 
 
 class Unexplained(AssertionError):
@@ -23,14 +42,15 @@ class Unexplained(AssertionError):
 
 
 def settle(history: Sequence[Operation], ledger: Ledger) -> list[Operation]:
-    """The history without unknown outcomes.
+    """The history without unknown outcomes, but for compactions, grants, and ends of leases without keys.
 
     What was done gets its result, and is taken to have returned when everything was over; what was not done
     is left out. Deletions of a key look alike: the one that was called first is taken to have been done
     first, since it can stand wherever a later one could.
 
     Args:
-        history: of a store that was fresh. No two of its operations write the same value to one key.
+        history: of a store that was fresh. No two of its operations write the same value to one key, and no
+            id of a lease is granted twice. With the `expiries` of its leases, if it has any.
         ledger: everything that was written until the end.
 
     Raises:
@@ -39,7 +59,8 @@ def settle(history: Sequence[Operation], ledger: Ledger) -> list[Operation]:
     """
     acknowledged: dict[int, Operation] = {}
     for operation in history:
-        if isinstance(operation.result, WriteResult) and operation.result.done:
+        done = isinstance(operation.result, WriteResult) and operation.result.done
+        if done and not isinstance(operation.request, CompactAt):
             revision = operation.result.revision
             if revision in acknowledged:
                 raise Unexplained(
@@ -49,38 +70,50 @@ def settle(history: Sequence[Operation], ledger: Ledger) -> list[Operation]:
     for revision, operation in sorted(acknowledged.items()):
         if revision not in ledger.by_revision:
             raise Unexplained(f"acknowledged and lost: {operation}")
-        if _effect(operation) != _recorded(ledger, revision):
-            raise Unexplained(
-                f"revision {revision} is {_recorded(ledger, revision)}, and was to be {operation}"
-            )
-    unknown: dict[Effect, list[Operation]] = {}
-    for operation in sorted(history, key=lambda each: each.called):
-        if operation.result is UNKNOWN and not isinstance(operation.request, Read | ReadAll):
-            unknown.setdefault(_effect(operation), []).append(operation)
+    open_ends = [
+        operation
+        # Who was told that he ended a lease did, and it was no other.
+        for operation in sorted(history, key=lambda each: (each.result is UNKNOWN, each.called))
+        if not isinstance(operation.request, READS)
+        and (operation.result is UNKNOWN or isinstance(operation.result, Revoked))
+    ]
     over = max((each for op in history for each in (op.called, op.returned or 0.0)), default=0.0)
     settled = [op for op in history if op.result is not UNKNOWN]
+    leases: dict[bytes, int] = {}
+    """Of every key that is there, before the revision in hand."""
     for revision in sorted(ledger.by_revision):
-        if revision in acknowledged:
-            continue
         recorded = _recorded(ledger, revision)
-        candidates = unknown.get(recorded)
-        if not candidates:
-            raise Unexplained(f"revision {revision} is nobody's work: {recorded}")
-        settled.append(evolve(candidates.pop(0), returned=over, result=WriteResult(revision)))
-    return settled
+        if revision not in acknowledged:
+            operation = _worker(open_ends, revision, recorded, leases)
+            open_ends.remove(operation)
+            if operation.result is UNKNOWN:
+                result = Revoked(revision) if isinstance(operation.request, Revoke | Expire) else None
+                settled.append(evolve(operation, returned=over, result=result or WriteResult(revision)))
+        elif effect(acknowledged[revision].request, leases) != recorded:
+            raise Unexplained(f"revision {revision} is {recorded}, and was to be {acknowledged[revision]}")
+        for key, put in recorded.items():
+            if put is None:
+                del leases[key]
+            else:
+                leases[key] = put[1]
+    unknown = [op for op in open_ends if op.result is UNKNOWN and isinstance(op.request, SILENT)]
+    return [*settled, *unknown]
 
 
-def _effect(operation: Operation) -> Effect:
-    match operation.request:
-        case Write(key, value) | CompareAndSet(key, _, value):
-            return ((key, value),)
-        case Delete(key):
-            return ((key, None),)
-        case WriteTogether(pairs):
-            return tuple(sorted(pairs))
-    raise AssertionError(f"no write: {operation}")
+def _worker(
+    open_ends: Sequence[Operation], revision: int, recorded: Effect, leases: dict[bytes, int]
+) -> Operation:
+    """Whose work a revision is of which nobody was told. Raises `Unexplained`."""
+    for operation in open_ends:
+        told = operation.result is UNKNOWN or operation.result == Revoked(revision)
+        silent = isinstance(operation.request, CompactAt | Grant)
+        if told and not silent and effect(operation.request, leases) == recorded:
+            return operation
+    raise Unexplained(f"revision {revision} is nobody's work: {recorded}; leases were {leases}")
 
 
 def _recorded(ledger: Ledger, revision: int) -> Effect:
-    events = ledger.by_revision[revision]
-    return tuple(sorted((event.kv.key, event.kv.value if event.type == "PUT" else None) for event in events))
+    return {
+        event.kv.key: (event.kv.value, event.kv.lease) if event.type == "PUT" else None
+        for event in ledger.by_revision[revision]
+    }

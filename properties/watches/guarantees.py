@@ -1,13 +1,14 @@
 """etcd's guarantees of watches, one function each: what is told against what happened.
 
-Source: "Watch APIs" of etcd's API guarantees, and the nine that its robustness tests validate.
+Source: "Watch APIs" of etcd's API guarantees, and the nine that its robustness tests validate. A tenth is
+about compactions: who needs what is gone is told so, and nobody else.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from understudy.raftstore.storage import Event
 
@@ -118,15 +119,27 @@ def _is_create(record: WatchRecord, ledger: Ledger) -> Iterator[str]:
 
 
 def _previous(record: WatchRecord, ledger: Ledger) -> Iterator[str]:
-    """The pair before the event, where it was asked for, and no other."""
+    """The pair before the event, where it was asked for and may not be compacted, and no other."""
     truth = _by_place(ledger)
-    for event in record.events:
-        happened = truth.get((event.kv.mod_revision, event.kv.key))
-        if happened is None:
-            continue
-        expected = happened.prev_kv if record.watch.prev_kv else None
-        if event.prev_kv != expected:
-            yield f"{event} says {event.prev_kv} was before, not {expected}"
+    for number, batch in enumerate(record.batches):
+        for event in batch.events:
+            happened = truth.get((event.kv.mod_revision, event.kv.key))
+            if happened is None:
+                continue
+            expected = happened.prev_kv if record.watch.prev_kv else None
+            gone = event.prev_kv is None and event.kv.mod_revision <= record.floor(number)
+            if event.prev_kv != expected and not gone:
+                yield f"{event} says {event.prev_kv} was before, not {expected}"
+
+
+def _compacted(record: WatchRecord, ledger: Ledger) -> Iterator[str]:
+    """It is told that something is compacted only when it is, and when it needs it. (That it *is* told shows
+    by what is missing otherwise: see "reliable".)"""
+    if record.compacted:
+        if record.compacted <= record.next_revision:
+            yield f"ended for a compaction at {record.compacted}, and it needs {record.next_revision}"
+        if record.compacted > record.floor(len(record.batches)):
+            yield f"ended for a compaction at {record.compacted}, which nobody had asked for"
 
 
 GUARANTEES: Final[dict[str, Check]] = {
@@ -139,11 +152,12 @@ GUARANTEES: Final[dict[str, Check]] = {
     "is-create": _is_create,
     "reliable": _reliable,
     "prev-kv": _previous,
+    "compacted": _compacted,
 }
 
 
 def check_watch(record: WatchRecord, ledger: Ledger) -> list[Breach]:
-    """Every guarantee that one watch broke. Nothing may have been compacted of what it was to see."""
+    """Every guarantee that one watch broke."""
     watch = str(record.watch)
     return [
         Breach(guarantee, watch, what)
@@ -153,24 +167,32 @@ def check_watch(record: WatchRecord, ledger: Ledger) -> list[Breach]:
 
 
 def check_reader(records: Sequence[WatchRecord], ledger: Ledger) -> list[Breach]:
-    """The same for a reader who saw all with several watches, each begun right after what it had seen.
+    """The same for a reader who saw all with several watches, each begun right after what it had seen; or,
+    after it was told that this is compacted, after what it has listed since.
 
     Args:
         records: the same watch but for its start, in order.
     """
     breaches = [breach for record in records for breach in check_watch(record, ledger)]
+    stretches = [[records[0]]]
     for earlier, later in pairwise(records):
-        seen = max((batch.revision for batch in earlier.batches), default=earlier.first_revision - 1)
-        if later.first_revision != seen + 1:
-            what = f"a reader who had seen {seen} began again at {later.first_revision}"
+        if earlier.compacted and later.first_revision >= earlier.compacted:
+            stretches.append([later])
+            continue
+        stretches[-1].append(later)
+        if later.first_revision != earlier.next_revision:
+            what = f"a reader who had to see {earlier.next_revision} began again at {later.first_revision}"
             breaches.append(Breach("resumable", str(later.watch), what))
-    whole = WatchRecord(
-        records[0].watch,
-        records[0].opened_revision,
-        tuple(batch for record in records for batch in record.batches),
-        records[-1].seen_through,
-    )
-    return breaches + [Breach(b.guarantee, f"all of {b.watch}", b.what) for b in check_watch(whole, ledger)]
+    for stretch in stretches:
+        whole = evolve(
+            stretch[0],
+            batches=tuple(batch for record in stretch for batch in record.batches),
+            floors=tuple(record.floor(n) for record in stretch for n in range(len(record.batches))),
+            seen_through=stretch[-1].seen_through,
+            compacted=0,
+        )
+        breaches += [Breach(b.guarantee, f"all of {b.watch}", b.what) for b in check_watch(whole, ledger)]
+    return breaches
 
 
 def _through(record: WatchRecord) -> int:

@@ -48,6 +48,18 @@ class Ledger:
             last = revision
         return cls(by_revision, pairs)
 
+    def at(self, revision: int) -> dict[bytes, KeyValue]:
+        """What was there after a revision, by key."""
+        pairs: dict[bytes, KeyValue] = {}
+        for event in self.events:
+            if event.kv.mod_revision > revision:
+                break
+            if event.type == "PUT":
+                pairs[event.kv.key] = event.kv
+            else:
+                del pairs[event.kv.key]
+        return pairs
+
     @property
     def revision(self) -> int:
         """The newest."""

@@ -17,11 +17,25 @@ class WatchRecord:
     seen_through: int = 0
     """Its reader waited, at the end, until everything up to here must have come; 0: it was cut off
     anywhere."""
+    compacted: int = 0
+    """It was ended, or refused, because so much is compacted; 0: it was not."""
+    floors: tuple[int, ...] = ()
+    """The newest revision at which anybody had asked to compact when each batch came, and when it ended for
+    that reason; none where nobody compacts."""
 
     @property
     def first_revision(self) -> int:
         """The first that it is to see."""
         return self.watch.start_revision or self.opened_revision + 1
+
+    @property
+    def next_revision(self) -> int:
+        """The first that it has still to see."""
+        return max((batch.revision + 1 for batch in self.batches), default=self.first_revision)
+
+    def floor(self, number: int) -> int:
+        """Nothing after this revision can have been compacted when batch `number` came."""
+        return self.floors[number] if number < len(self.floors) else 0
 
     @property
     def events(self) -> list[Event]:

@@ -69,7 +69,7 @@ def histories(draw: st.DrawFn) -> list[Operation]:
         results = [
             *(WriteResult(state[0] + done, done) for done in (False, True)),
             ReadResult(state[0], None),
-            *(ReadResult(state[0], value, mod) for _, value, mod in state[1]),
+            *(ReadResult(state[0], value, mod) for _, value, mod, _ in state[1]),
         ]
         result, state = next(
             (result, new) for result in results for new in MODEL.step(state, request, result)

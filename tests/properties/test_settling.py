@@ -85,9 +85,9 @@ def test_what_nobody_did_and_what_is_lost_is_said(history: list[Operation], what
 
 
 def test_several_keys_are_written_and_read_together() -> None:
-    after = (b"b", b"2", 3)
-    both = Operation(2, 3.5, 3.6, ReadAll(), ReadAllResult(3, ((b"a", b"2", 3), after)))
-    torn = Operation(2, 3.5, 3.6, ReadAll(), ReadAllResult(3, ((b"a", b"1", 2), after)))
+    after = (b"b", b"2", 3, 0)
+    both = Operation(2, 3.5, 3.6, ReadAll(), ReadAllResult(3, ((b"a", b"2", 3, 0), after)))
+    torn = Operation(2, 3.5, 3.6, ReadAll(), ReadAllResult(3, ((b"a", b"1", 2, 0), after)))
     gone = Operation(2, 6.0, 7.0, ReadAll(), ReadAllResult(4, (after,)))
     history = [FIRST, SECOND, THIRD, gone]
     assert check([*history, both], StoreModel()).linearizable

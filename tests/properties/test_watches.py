@@ -88,6 +88,8 @@ BROKEN = {
     "prev-kv": event_changed(1, lambda e: evolve(e, prev_kv=None)),
     "prev-kv wrong": event_changed(2, lambda e: evolve(e, prev_kv=LEDGER.events[0].kv)),
     "prev-kv unasked": evolve(TRUE, watch=evolve(WATCH, prev_kv=False)),
+    "compacted, and not needed": evolve(TRUE, batches=TRUE.batches[:2], compacted=4, floors=(0, 0, 4)),
+    "compacted by nobody": evolve(TRUE, batches=TRUE.batches[:1], compacted=4, floors=(0, 3)),
 }
 
 
@@ -137,3 +139,29 @@ def test_a_reader_may_begin_again_wherever_it_was(cut: int, no_put: bool, no_del
 def test_events_that_no_store_makes_are_no_ledger(events: Sequence[Event]) -> None:
     with pytest.raises(ContradictoryEvents):
         Ledger.of(events)
+
+
+# ------------------------------------------------------------------ compactions
+
+COMPACTED = WatchRecord(WATCH, 1, batches(LEDGER.events)[:1], compacted=4, floors=(0, 4))
+
+
+def test_who_was_told_of_a_compaction_goes_on_after_what_he_listed() -> None:
+    assert check_watch(COMPACTED, LEDGER) == []
+    again = WatchRecord(evolve(WATCH, start_revision=5), 5, batches(LEDGER.events)[3:], 5)
+    assert check_reader([COMPACTED, again], LEDGER) == []
+    # Nobody may be told nothing, and find that there is a gap.
+    gap = check_reader([evolve(COMPACTED, compacted=0), again], LEDGER)
+    assert {"resumable", "reliable"} <= {breach.guarantee for breach in gap}
+    # Nor begin where it is compacted still.
+    early = check_reader([COMPACTED, evolve(again, watch=evolve(WATCH, start_revision=2))], LEDGER)
+    assert "resumable" in {breach.guarantee for breach in early}
+
+
+def test_what_was_before_is_left_out_only_where_it_may_be_compacted() -> None:
+    first, second, *rest = batches(LEDGER.events)
+    forgotten = evolve(second, events=tuple(evolve(event, prev_kv=None) for event in second.events))
+    record = WatchRecord(WATCH, 1, (first, forgotten, *rest), floors=(0, 3, 3, 3), seen_through=5)
+    assert check_watch(record, LEDGER) == []
+    told = check_watch(evolve(record, floors=(0, 2, 3, 3)), LEDGER)
+    assert [breach.guarantee for breach in told] == ["prev-kv"]

@@ -112,20 +112,27 @@ def one_process(folder: Path, nursery: trio.Nursery) -> tuple[ServerProcess, str
 async def member_processes(
     folder: Path, nursery: trio.Nursery
 ) -> tuple[list[ServerProcess], list[str], Wires]:
-    """Three processes of one member each, their client URLs, and the wires between them."""
-    ports = free_ports(6)
-    clients, peers = ports[:3], ports[3:]
-    names = "abc"
+    """Four processes of one member each, their client URLs, and the wires between them.
+
+    Three found a cluster, the fourth is to join it.
+    """
+    names = "abcd"
+    ports = free_ports(2 * len(names))
+    clients, peers = ports[: len(names)], ports[len(names) :]
     processes: list[ServerProcess] = []
     wires = Wires(peers, lambda: [process.pid for process in processes], nursery)
     await wires.open()
     advertised = [f"http://127.0.0.1:{port}" for port in wires.outside]
-    cluster = ",".join(f"{name}={url}" for name, url in zip(names, advertised, strict=True))
+    members = [f"{name}={url}" for name, url in zip(names, advertised, strict=True)]
     urls = [f"http://127.0.0.1:{port}" for port in clients]
-    for name, url, peer, peer_url in zip(names, urls, peers, advertised, strict=True):
+    for place, name in enumerate(names):
+        joins = place == len(names) - 1
         command = [*UNDERSTUDY, "--name", name, "--data-dir", str(folder / name)]
-        command += ["--listen-client-urls", url, "--listen-peer-urls", f"http://127.0.0.1:{peer}"]
-        command += ["--initial-advertise-peer-urls", peer_url, "--initial-cluster", cluster]
+        command += ["--listen-client-urls", urls[place]]
+        command += ["--listen-peer-urls", f"http://127.0.0.1:{peers[place]}"]
+        command += ["--initial-advertise-peer-urls", advertised[place]]
+        command += ["--initial-cluster", ",".join(members if joins else members[:-1])]
+        command += ["--initial-cluster-state", "existing" if joins else "new"]
         processes.append(ServerProcess([*command, *OFTEN], folder / f"{name}.log", nursery))
     return processes, urls, wires
 

@@ -1,217 +1,46 @@
 """Histories of concurrent clients while hosts crash, stall, part and lose what was not synced, in simulation.
 
-Each run is a plan drawn from its seed: who suffers what, when, for how long. Afterwards the history is
-linearizable, no acknowledged write is lost and none is half done, the members have the same hash at the same
-revision, and every watch kept etcd's guarantees. Bugs that are planted are found.
+Each run is a trial drawn from its seed: who suffers what, when, for how long, and which members come and go.
+Afterwards the history is linearizable, with leases that last as long as they were said to, and end; no
+acknowledged write is lost and none is half done; the past is what it was, or compacted; the members have the
+same hash at the same revision; every watch kept its guarantees; who was removed has stopped. Bugs that are
+planted are found, and what fails is made small.
 """
 
-from random import Random
-from typing import Any, Literal, get_args
+import os
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
-from attrs import evolve, field, frozen
+from attrs import evolve
 
 from tests.raftstore.proof.budget import seeds
-from tests.raftstore.proof.workload import ALL, KEYS, Verified, Workload, leading
-from understudy.actors import ActorSystem, Ref, SimWorld
-from understudy.actors.plan import Plan
-from understudy.actors.testkit import simulate
-from understudy.mailbox import Refusal
-from understudy.raftstore.founding import LocalPeers, founding_state
-from understudy.raftstore.group import raft_node
-from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions
-from understudy.raftstore.storage import Storage, Watch
-from understudy.raftstore.storage.cluster import ClusterMember, MoveLeader
-from understudy.raftstore.wal.logs import DiskLogs
-from understudy.raftstore.wal.segments import LogOptions, Segments
+from tests.raftstore.proof.group import Move
+from tests.raftstore.proof.smallest import ROLES, prove, shrunk
+from tests.raftstore.proof.trials import SECONDS, Fault, Trial, drawn, run
+from understudy.raftstore.keyspace import KeySpace
+from understudy.raftstore.leases import LeaseClock
+from understudy.raftstore.machine import StateMachine
+from understudy.raftstore.member import Member
+from understudy.raftstore.mvcc import MvccStore
+from understudy.raftstore.storage import Compacted, LeaseRevokeReply
+from understudy.raftstore.wal.segments import Segments
+from understudy.raftstore.watch import WatchHub
 
-HOSTS = ("etcd-1", "etcd-2", "etcd-3")
-TURNS_MAX = 4_000_000
-SECONDS = 6.0
-OPTIONS = GroupOptions(member=MemberOptions(snapshot_entries=40, keep_entries=8), request_timeout_seconds=1.5)
-LOGS = DiskLogs(options=LogOptions(segment_bytes=8192))
-
-Kind = Literal[
-    "crash",
-    "crash leader",
-    "crash all",
-    "pause",
-    "pause leader",
-    "isolate",
-    "isolate leader",
-    "deaf",
-    "loss",
-    "skew",
-    "skew leader",
-    "slow disk",
-    "move leader",
-]
+GIVEN = os.environ.get("UNDERSTUDY_TRIAL")
+"""A trial to run instead, as a failure writes it."""
 
 
-@frozen
-class Fault:
-    kind: Kind
-    at_seconds: float
-    lasts_seconds: float
-    victim: str
-    """Where it is not the leader or all."""
-
-
-@frozen
-class Trial:
-    """What a run is made of."""
-
-    seed: int
-    faults: tuple[Fault, ...]
-    clients: int = 3
-    serializable: bool = False
-    options: GroupOptions = field(default=OPTIONS, repr=False)
-
-
-def drawn(seed: int, kinds: tuple[Kind, ...] = get_args(Kind), **others: Any) -> Trial:
-    random = Random(f"faults {seed}")
-    faults = [
-        Fault(
-            random.choice(kinds),
-            round(random.uniform(0.3, SECONDS - 2.0), 2),
-            round(random.choice([0.05, 0.3, 1.0, 2.0]) * random.uniform(0.5, 1.0), 2),
-            random.choice(HOSTS),
-        )
-        for _ in range(random.randint(2, 9))
-    ]
-    return Trial(seed, tuple(sorted(faults, key=lambda fault: fault.at_seconds)), **others)
-
-
-class Faults:
-    """Inflicts the faults of a trial on a world, and mends each when its time is over."""
-
-    def __init__(self, world: SimWorld, stores: list[Ref[Storage]]) -> None:
-        self.world = world
-        self.stores = stores
-
-    async def inflict(self, fault: Fault) -> None:
-        await self.world.sleep(fault.at_seconds)
-        victim = fault.victim
-        if "leader" in fault.kind:
-            place = await leading(self.stores)
-            victim = HOSTS[place] if place is not None else victim
-        host, network = self.world.host(victim), self.world.network
-        others = [each for each in HOSTS if each != victim]
-        match fault.kind:
-            case "crash" | "crash leader":
-                host.crash()
-                await self.world.sleep(fault.lasts_seconds)
-                host.restart()
-            case "crash all":
-                for each in HOSTS:
-                    self.world.host(each).crash()
-                await self.world.sleep(fault.lasts_seconds)
-                for each in HOSTS:
-                    self.world.host(each).restart()
-            case "pause" | "pause leader":
-                host.pause()
-                await self.world.sleep(fault.lasts_seconds)
-                host.resume()
-            case "isolate" | "isolate leader":
-                # Clients still reach it.
-                network.partition([victim], others)
-                await self.world.sleep(fault.lasts_seconds)
-                network.heal()
-            case "deaf":
-                for other in others:
-                    network.block(other, victim)
-                await self.world.sleep(fault.lasts_seconds)
-                network.heal()
-            case "loss":
-                for other in others:
-                    network.link(other, victim).loss = network.link(victim, other).loss = 0.4
-                await self.world.sleep(fault.lasts_seconds)
-                for other in others:
-                    network.link(other, victim).loss = network.link(victim, other).loss = 0.0
-            case "skew" | "skew leader":
-                host.set_offset(self.world.rng("skew").uniform(-3600.0, 3600.0))
-                host.set_drift(-0.7)
-                await self.world.sleep(fault.lasts_seconds)
-                host.set_drift(0.0)
-            case "slow disk":
-                self.world.disk(victim).faults.sync_seconds = 0.3
-                await self.world.sleep(fault.lasts_seconds)
-                self.world.disk(victim).faults.sync_seconds = SYNC_SECONDS
-            case "move leader":
-                try:
-                    target = HOSTS.index(victim) + 1
-                    await self.stores[HOSTS.index(others[0])].ask(MoveLeader(target), 1.0)
-                except Refusal:
-                    pass  # No leader now, or it is the leader already.
-
-    def mend(self) -> None:
-        for host in HOSTS:
-            self.world.host(host).restart()
-            self.world.host(host).resume()
-            self.world.host(host).set_drift(0.0)
-        self.world.network.heal()
-
-
-SYNC_SECONDS = 0.003
-
-
-def run(trial: Trial) -> Verified:
-    """Run a trial and check all that came of it. Raises AssertionError with the trial and its history."""
-
-    async def scenario(system: ActorSystem) -> Verified:
-        world = system.world
-        assert isinstance(world, SimWorld)
-        for host in HOSTS:
-            world.disk(host).faults.sync_seconds = SYNC_SECONDS
-        stores = start_nodes(system, trial.options)
-        workload = Workload(
-            system, stores, world.rng("workload"), ask_seconds=2.0, serializable=trial.serializable
-        )
-        faults = Faults(world, stores)
-        async with world.nursery() as nursery:
-            for number in range(trial.clients):
-                nursery.start_soon(workload.client, number)
-            for number in range(len(HOSTS)):
-                nursery.start_soon(workload.reader, number)
-            nursery.start_soon(workload.watcher, 0, ALL)
-            nursery.start_soon(workload.watcher, 1, evolve(ALL, no_put=True, prev_kv=False))
-            nursery.start_soon(workload.watcher, 2, Watch(KEYS[0], start_revision=1, prev_kv=True))
-            async with world.nursery() as inflicting:
-                for fault in trial.faults:
-                    inflicting.start_soon(faults.inflict, fault)
-                await world.sleep(SECONDS - 1.0)
-            faults.mend()
-            await world.sleep(1.0)
-            workload.over = True
-        try:
-            return await workload.check()
-        except AssertionError as error:
-            error.add_note(f"{trial}\nhistory = [\n{workload.shown()}\n]")
-            raise
-
-    return simulate(scenario, Plan(trial.seed), turns_max=TURNS_MAX)
-
-
-def start_nodes(system: ActorSystem, options: GroupOptions) -> list[Ref[Storage]]:
-    """A member on each host, with its log on the host's disk."""
-    peers = LocalPeers()
-    founders = [ClusterMember(number, host, (f"tcp://{host}:2380",)) for number, host in enumerate(HOSTS, 1)]
-    state = founding_state(founders)
-    return [
-        system.spawn(
-            raft_node(each.id, peers, LOGS.log, state, name=each.name, options=options),
-            each.name,
-            host=each.name,
-        )
-        for each in founders
-    ]
-
-
-@pytest.mark.parametrize("seed", seeds(12))
-def test_histories_are_linearizable_whatever_happens_to_hosts(seed: int) -> None:
-    verified = run(drawn(seed))
-    print(f"seed {seed}: {verified}")
-    assert verified.operations > 100 and verified.events > 50, verified
+@pytest.mark.parametrize(
+    "trial",
+    [Trial.read(GIVEN)] if GIVEN else list(map(drawn, seeds(8))),
+    ids=lambda trial: f"seed {trial.seed}",
+)
+def test_histories_are_linearizable_whatever_happens_to_hosts(trial: Trial) -> None:
+    verified = prove(trial)
+    print(f"seed {trial.seed}: {verified}")
+    if not GIVEN:
+        assert verified.operations > 100 and verified.events > 50, verified
 
 
 # ------------------------------------------------------------------ bugs that are planted
@@ -221,20 +50,65 @@ TRIALS_MAX = 12
 """A planted bug is found within so many runs."""
 
 
-def found(trials: list[Trial]) -> str:
-    """What the first run says that fails. Raises AssertionError: none did."""
+def quiet(seed: int, **others: Any) -> Trial:
+    """Nothing but two clients, and what is added."""
+    nobody = dict.fromkeys(ROLES, 0)
+    return Trial(seed, **{**nobody, "clients": 2, **others})
+
+
+def found(trials: Iterable[Trial]) -> tuple[Trial, AssertionError]:
+    """The first run that fails, and what it says. Raises AssertionError: none did."""
     for trial in trials:
         try:
             run(trial)
         except AssertionError as error:
             assert any("history = [" in note for note in error.__notes__), "a failure shows its history"
-            return str(error)
-    raise AssertionError(f"none of {len(trials)} runs noticed")
+            return trial, error
+    raise AssertionError("no run noticed")
 
 
-def test_serializable_reads_passed_off_as_linearizable_are_found() -> None:
-    what = found([drawn(seed, ("isolate", "pause"), serializable=True) for seed in range(TRIALS_MAX)])
-    assert "not linearizable" in what
+def test_serializable_reads_passed_off_as_linearizable_are_found_and_made_small() -> None:
+    faults = (Fault("pause", 0.5, 0.3, "etcd-3"), Fault("isolate", 1.0, 1.0, "etcd-2"))
+    trials = (
+        quiet(seed, readers=3, lessees=1, faults=faults, seconds=4.0, serializable=True)
+        for seed in range(TRIALS_MAX)
+    )
+    trial, error = found(trials)
+    assert "not linearizable" in str(error)
+    smallest = shrunk(trial, error, runs_max=6)
+    assert smallest.runs <= 6 and smallest.trial.size < trial.size, smallest
+    assert "not linearizable" in str(smallest.error)
+    # What it says to run again is what failed, and it fails again in the same way.
+    again = Trial.read(smallest.trial.written())
+    assert again == smallest.trial
+    with pytest.raises(AssertionError) as told:
+        prove(again, runs_max=0)
+    assert str(told.value) == str(smallest.error)
+    command = f"UNDERSTUDY_TRIAL='{again.written()}' .venv/bin/pytest "
+    assert any(command in note for note in told.value.__notes__), told.value.__notes__
+
+
+def test_what_fails_shrinks_to_what_it_needs() -> None:
+    """Here: one of the faults, one of the moves, two clients and the lessee, and nine operations of each."""
+    trial = next(drawn(seed) for seed in range(100) if len(drawn(seed).moves) == 2)
+    fault, move = trial.faults[1], trial.moves[1]
+
+    def attempt(candidate: Trial) -> None:
+        needed = fault in candidate.faults and move in candidate.moves and candidate.operations_max >= 9
+        if needed and candidate.clients >= 2 and candidate.lessees:
+            raise AssertionError(f"members differ: {candidate.seconds}")
+        if not candidate.faults:
+            raise AssertionError("something else")
+
+    smallest = shrunk(trial, AssertionError("members differ: 6.0"), 200, attempt)
+    expected = quiet(
+        trial.seed, faults=(fault,), moves=(move,), lessees=1, operations_max=smallest.trial.operations_max
+    )
+    assert evolve(smallest.trial, seconds=SECONDS) == expected and smallest.runs < 120
+    assert 9 <= smallest.trial.operations_max < 12
+    assert Trial.read(smallest.trial.written()) == smallest.trial
+    # It stops where it is told to.
+    assert shrunk(trial, AssertionError("members differ"), 5, attempt).runs == 5
 
 
 class Unsynced:
@@ -259,38 +133,135 @@ def test_acknowledging_before_the_sync_is_found(monkeypatch: pytest.MonkeyPatch)
         try:
             await append(self, *arguments)
         finally:
-            if self._file is planted:
+            if self._file is planted:  # type: ignore[comparison-overlap]
                 self._file = planted.file
 
     monkeypatch.setattr(Segments, "append", append_unsynced)
-    what = found([drawn(seed, ("crash all",)) for seed in range(TRIALS_MAX)])
+    _, error = found(drawn(seed, ("crash all",)) for seed in range(TRIALS_MAX))
     # Or a member's log has a hole, which it refuses, and the rest is no majority.
-    assert "acknowledged and lost" in what or "no answer within" in what
+    expected = ("acknowledged and lost", "a watch told of", "not linearizable", "no answer within")
+    assert any(what in str(error) for what in expected), error
 
 
 def test_lease_reads_that_trust_clocks_too_much_are_found() -> None:
     """A bound of 1.0 says that no clock goes faster than another, and one does."""
 
-    def trials(clock_drift: float) -> list[Trial]:
-        raft = RaftOptions(lease_read_clock_drift=clock_drift)
-        options = evolve(OPTIONS, member=evolve(OPTIONS.member, raft=raft))
-        return [
-            Trial(
-                seed,
-                tuple(
-                    fault
-                    for at in (0.8, 3.0)
-                    for fault in (
-                        Fault("skew leader", at, 2.0, "etcd-1"),
-                        Fault("isolate leader", at + 0.1, 1.8, "etcd-1"),
-                    )
-                ),
-                options=options,
+    def trial(seed: int, clock_drift: float) -> Trial:
+        faults = tuple(
+            fault
+            for at in (0.8, 3.0)
+            for fault in (
+                Fault("skew leader", at, 2.0, "etcd-1"),
+                Fault("isolate leader", at + 0.1, 1.8, "etcd-1"),
             )
-            for seed in range(TRIALS_MAX)
-        ]
+        )
+        return quiet(seed, clients=3, readers=3, faults=faults, lease_read_clock_drift=clock_drift)
 
-    assert "not linearizable" in found(trials(1.0))
+    _, error = found(trial(seed, 1.0) for seed in range(TRIALS_MAX))
+    assert "not linearizable" in str(error)
     # With a bound that is true they are as good as any.
-    for trial in trials(4.0)[:2]:
-        run(trial)
+    for seed in range(2):
+        run(trial(seed, 4.0))
+
+
+def test_a_lease_that_ends_too_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = LeaseClock.start
+    monkeypatch.setattr(LeaseClock, "start", lambda self, lease, _, now_s: start(self, lease, 0.4, now_s))
+    _, error = found(quiet(seed, lessees=1) for seed in range(TRIALS_MAX))
+    assert str(error).startswith("lease 1 is not linearizable"), error
+
+
+def test_a_lease_that_a_new_leader_does_not_know_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clock never starts: it lasts for ever."""
+
+    def start_leading(self: StateMachine, now_s: float) -> None:
+        self.stop_leading()
+
+    monkeypatch.setattr(StateMachine, "start_leading", start_leading)
+    faults = (Fault("crash leader", 2.0, 0.5, ""),)
+    _, error = found(quiet(seed, lessees=1, faults=faults) for seed in range(TRIALS_MAX))
+    assert "do not end" in str(error), error
+
+
+def test_a_lease_that_leaves_keys_behind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def revoke(self: MvccStore, lease: int) -> LeaseRevokeReply:
+        changed: list[Any] = []
+        for key in self.leases.remove(lease)[:1]:
+            pair = self.keys.latest(key)
+            assert pair is not None
+            self._delete_pair(pair, changed)
+        self._seal(changed)
+        return LeaseRevokeReply(self.revision)
+
+    monkeypatch.setattr(MvccStore, "_revoke", revoke)
+    _, error = found(quiet(seed, lessees=2) for seed in range(TRIALS_MAX))
+    assert "nobody's work" in str(error), error
+
+
+def test_a_compaction_that_takes_too_much_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    prune = KeySpace.prune
+    monkeypatch.setattr(KeySpace, "prune", lambda self, key, floor: prune(self, key, floor + 3))
+    _, error = found(quiet(seed, compactors=1, historians=1) for seed in range(TRIALS_MAX))
+    assert "not linearizable" in str(error) or " at " in str(error), error
+
+
+def test_a_read_of_what_is_compacted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    range_ = MvccStore.range
+
+    def lenient(self: MvccStore, request: Any) -> Any:
+        try:
+            return range_(self, request)
+        except Compacted:
+            return self._read(request, self.revision)
+
+    monkeypatch.setattr(MvccStore, "range", lenient)
+    _, error = found(quiet(seed, compactors=1, historians=1) for seed in range(TRIALS_MAX))
+    assert "not linearizable" in str(error) or "does not refuse" in str(error), error
+
+
+def test_a_watch_that_is_not_told_what_is_compacted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on with what is left."""
+
+    since = MvccStore.changes_since
+
+    def changes_since(self: MvccStore, revision: int, *others: Any) -> Any:
+        return since(self, max(revision, self.changes_from), *others)
+
+    add = WatchHub.add
+
+    def lenient(self: WatchHub, watch: Any) -> int:
+        compacted, self.store.compact_revision = self.store.compact_revision, 0
+        number = add(self, watch)
+        self.store.compact_revision = compacted
+        return number
+
+    monkeypatch.setattr(MvccStore, "changes_since", changes_since)
+    monkeypatch.setattr(WatchHub, "add", lenient)
+    trials = (quiet(seed, compactors=1, diggers=2) for seed in range(TRIALS_MAX))
+    _, error = found(trials)
+    assert "reliable" in str(error) or "resumable" in str(error) or "does not refuse" in str(error), error
+
+
+def test_a_member_whose_past_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One member keeps a version that the others have forgotten, and says so in its hash."""
+    machines: list[StateMachine] = []
+    reading = StateMachine.reading
+
+    def differs(self: StateMachine, request: Any, now_s: float) -> Any:
+        if self not in machines:
+            machines.append(self)
+        revision = getattr(request, "revision", 0)
+        answer = yield from reading(self, request, now_s)
+        if self is machines[0] and answer.reply is not None and 0 < revision < answer.reply.revision:
+            return evolve(answer, reply=evolve(answer.reply, hash=answer.reply.hash ^ 1))
+        return answer
+
+    monkeypatch.setattr(StateMachine, "reading", differs)
+    _, error = found(quiet(seed, auditors=1) for seed in range(TRIALS_MAX))
+    assert "members differ" in str(error), error
+
+
+def test_a_member_that_was_removed_and_goes_on_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Member, "_leave", lambda self: None)
+    _, error = found(quiet(seed, moves=(Move("replace", 0.5, 0),)) for seed in range(TRIALS_MAX))
+    assert "do not stop" in str(error), error

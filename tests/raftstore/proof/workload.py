@@ -1,77 +1,79 @@
-"""Concurrent clients of a store and what they were told: for the checker of linearizability, and watches.
+"""Concurrent clients of a store and what they were told, for the checker of linearizability.
 
 The store may be anything with a `Ref[Storage]`: nodes of a simulated group, or real processes behind a client
-of the etcd API.
+of the etcd API. `watchers` watch meanwhile, and `verification` holds everything against everything.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, field
 
+from tests.raftstore.proof.asking import PREFIX, REFUSALS, refused_with, result_of, wire
 from understudy.actors import ActorFailed, ActorStopped, ActorSystem, AskTimeout, Ref, World
 from understudy.actors import Event as WorldEvent
-from understudy.mailbox import ChannelClosed, Refusal
+from understudy.mailbox import Refusal
 from understudy.properties.linearizability import (
+    CompactAt,
     CompareAndSet,
     Delete,
+    Grant,
+    KeepAlive,
     Operation,
     Read,
     ReadAll,
-    ReadAllResult,
+    ReadAt,
+    ReadLeases,
     ReadResult,
-    StoreModel,
+    Revoke,
+    TimeToLive,
     Write,
-    WriteResult,
     WriteTogether,
-    check,
-    settle,
 )
-from understudy.properties.watches import Ledger, WatchRecord, check_reader
-from understudy.raftstore.storage import (
-    Compare,
-    DeleteRange,
-    Event,
-    HashKV,
-    OpenWatch,
-    Put,
-    Range,
-    RangeReply,
-    Status,
-    Storage,
-    Txn,
-    Unavailable,
-    Watch,
-    prefix_end,
-)
+from understudy.raftstore.storage import HashKV, Status, Storage, Unavailable
 
-PREFIX = b"/k/"
 KEYS = tuple(PREFIX + key for key in (b"a", b"b", b"c", b"d"))
-ALL = Watch(PREFIX, prefix_end(PREFIX), start_revision=2, prev_kv=True)
-READER = 100
-"""Clients from this number on only read."""
-TRUTH_SECONDS = 30.0
+LEASED = tuple(PREFIX + key for key in (b"x", b"y", b"z"))
+"""Written with and without leases, and never deleted alone: so whose work a deletion is can be told."""
+LEASE_S = 2
+"""The shortest that there is."""
+READER, LESSEE, COMPACTOR, HISTORIAN, WATCHER = 100, 200, 300, 400, 500
+"""Clients from each number on have that role."""
+BACK = 25
+"""So many revisions of the past are read, compacted and watched."""
+READS = (Read, ReadAll, ReadAt, TimeToLive, ReadLeases)
 
 
 @define(eq=False)
 class Workload:
-    """Clients and watchers of several stores that are one."""
+    """Clients of several stores that are one."""
 
     system: ActorSystem
-    stores: Sequence[Ref[Storage]]
-    """Each is a way to the same data."""
-    random: Random
+    stores: list[Ref[Storage]]
+    """Each is a way to the same data. They may come and go."""
     ask_seconds: float = 1.0
     pause_seconds: float = 0.02
     """Between two operations of a client, at most twice as long."""
     serializable: bool = False
     """Planted: reads are made from what a member happens to have."""
+    exact: bool = True
+    """What is refused says what was compacted at that moment; over the wire it is asked for afterwards."""
+    operations_max: int = 1_000_000
+    """Of each client."""
     history: list[Operation] = field(factory=list, init=False)
-    readers: list[list[WatchRecord]] = field(factory=list, init=False)
     over: bool = field(default=False, init=False)
-    verified: "Verified | None" = field(default=None, init=False)
+    seen: int = field(default=1, init=False)
+    """The chronicle (see `Watchers`) has everything up to here: nobody compacts beyond it."""
+    floor: int = field(default=0, init=False)
+    """The newest revision at which anybody asked to compact."""
+    leases: list[int] = field(factory=list, init=False)
+    """Every id of a lease that anybody asked for."""
+    hashes: dict[tuple[int, int], dict[int, str]] = field(factory=dict, init=False)
+    """By revision and compaction: each hash, and a member that said it."""
+    compared: int = field(default=0, init=False)
+    """Hashes that were found equal to another one's."""
     _values: int = field(default=0, init=False)
     _refused: deque[str] = field(factory=lambda: deque(maxlen=4), init=False)
     _answered: WorldEvent = field(init=False)
@@ -83,67 +85,178 @@ class Workload:
     def world(self) -> World:
         return self.system.world
 
+    def random(self, name: str) -> Random:
+        """Each client draws from a stream of its own: without one the others do much the same."""
+        return self.world.rng(f"workload {name}")
+
     # ---------------------------------------------------------------- clients
 
     async def client(self, number: int) -> None:
-        """Make one operation after another, at another store after each failure, until it is over."""
-        place = number
-        known: dict[bytes, int] = {}
-        while not self.over:
-            request = self._draw(known)
-            if not await self._operate(number, self.stores[place % len(self.stores)], request, known):
-                place += 1
-            await self.world.sleep(self.random.uniform(0.0, 2 * self.pause_seconds))
+        """Write and read, at another store after each failure."""
+        random, known = self.random(f"client {number}"), dict[bytes, int]()
+
+        def draw() -> Any:
+            return self._drawn(random, known)
+
+        await self._work(number, random, draw, known)
 
     async def reader(self, number: int) -> None:
         """Only read, and always at the same store: who is stuck with a write sees nothing stale."""
-        store = self.stores[number % len(self.stores)]
-        while not self.over:
-            request = self.random.choice([Read(self.random.choice(KEYS)), ReadAll()])
-            await self._operate(READER + number, store, request, {})
-            await self.world.sleep(self.random.uniform(0.0, 2 * self.pause_seconds))
+        random = self.random(f"reader {number}")
 
-    def _draw(self, known: dict[bytes, int]) -> Any:
-        key = self.random.choice(KEYS)
-        kind = self.random.random()
+        def draw() -> Any:
+            return random.choice([Read(random.choice(KEYS + LEASED)), ReadAll()])
+
+        await self._work(READER + number, random, draw, stays=True)
+
+    async def historian(self, number: int) -> None:
+        """Read what was, is compacted, or has not come yet."""
+        random = self.random(f"historian {number}")
+
+        def draw() -> Any:
+            return ReadAt(random.randint(max(1, self.seen - BACK), self.seen + 2))
+
+        await self._work(HISTORIAN + number, random, draw)
+
+    async def compactor(self, number: int) -> None:
+        """Compact at some revision of the near past again and again."""
+        random = self.random(f"compactor {number}")
+
+        def draw() -> Any:
+            revision = random.randint(max(1, self.seen - BACK // 2), self.seen)
+            self.floor = max(self.floor, revision)
+            return CompactAt(revision, random.random() < 0.3)
+
+        await self._work(COMPACTOR + number, random, draw, pause=8.0)
+
+    async def lessee(self, number: int) -> None:
+        """Grant leases, give them keys, keep them alive, revoke them or let them end."""
+        random = self.random(f"lessee {number}")
+
+        def draw() -> Any:
+            recent = self.leases[-4:]
+            kind = random.random()
+            if not recent or kind < 0.08:
+                self.leases.append(1 + len(self.leases))
+                return Grant(self.leases[-1], LEASE_S)
+            lease, key = random.choice(recent), random.choice(LEASED)
+            if kind < 0.40:
+                return Write(key, self._value(), lease)
+            if kind < 0.48:
+                # That the key is deleted can be told from the value of the other.
+                return WriteTogether(((random.choice(KEYS), self._value()), (key, None)))
+            if kind < 0.68:
+                return KeepAlive(lease)
+            if kind < 0.82:
+                return TimeToLive(lease)
+            if kind < 0.96:
+                return ReadLeases()
+            return Revoke(lease)
+
+        await self._work(LESSEE + number, random, draw, pause=1.5)
+
+    async def auditor(self, number: int) -> None:
+        """Compare what the members' hashes of the same are."""
+        random = self.random(f"auditor {number}")
+        for _ in self._turns():
+            revision = max(1, self.seen - random.randrange(4))
+            for store in list(self.stores):
+                try:
+                    reply = await store.ask(HashKV(revision), self.ask_seconds)
+                except (Refusal, ActorFailed):
+                    continue  # It cannot be reached, lags behind or has compacted that.
+                self.note_hash(revision, reply.compact_revision, reply.hash, store.path)
+            await self._pause(random, 10.0)
+
+    def note_hash(self, revision: int, compact_revision: int, hash: int, who: str) -> None:
+        """Raises AssertionError: somebody had another hash of the same."""
+        said = self.hashes.setdefault((revision, compact_revision), {})
+        self.compared += bool(said)
+        said.setdefault(hash, who)
+        assert len(said) == 1, (
+            f"members differ at revision {revision}, compacted at {compact_revision}: {said}"
+        )
+
+    # ---------------------------------------------------------------- operations
+
+    async def _work(
+        self,
+        client: int,
+        random: Random,
+        draw: Callable[[], Any],
+        known: dict[bytes, int] | None = None,
+        *,
+        stays: bool = False,
+        pause: float = 1.0,
+    ) -> None:
+        place = client
+        for _ in self._turns():
+            store = self.stores[place % len(self.stores)]
+            if not await self.operate(client, store, draw(), known) and not stays:
+                place += 1
+            await self._pause(random, pause)
+
+    def _turns(self) -> Iterator[None]:
+        for _ in range(self.operations_max):
+            if self.over:
+                return
+            yield
+
+    async def _pause(self, random: Random, times: float = 1.0) -> None:
+        await self.world.sleep(random.uniform(0.0, 2 * times * self.pause_seconds))
+
+    def _value(self) -> bytes:
         self._values += 1
-        value = b"%d" % self._values
+        return b"%d" % self._values
+
+    def _drawn(self, random: Random, known: dict[bytes, int]) -> Any:
+        kind = random.random()
+        key = random.choice(KEYS + LEASED if kind < 0.82 else KEYS)
         if kind < 0.35:
             return Read(key)
         if kind < 0.45:
             return ReadAll()
         if kind < 0.65:
-            return Write(key, value)
+            return Write(key, self._value())
         if kind < 0.82:
-            return CompareAndSet(key, known.get(key, 0), value)
+            return CompareAndSet(key, known.get(key, 0), self._value())
         if kind < 0.92:
-            keys = self.random.sample(KEYS, 2)
+            keys, value = random.sample(KEYS, 2), self._value()
             return WriteTogether(tuple((each, value) for each in sorted(keys)))
         return Delete(key)
 
-    async def _operate(self, client: int, store: Ref[Storage], request: Any, known: dict[bytes, int]) -> bool:
-        """Make an operation and record it; False when it failed, or nobody knows."""
+    async def operate(
+        self, client: int, store: Ref[Storage], request: Any, known: dict[bytes, int] | None = None
+    ) -> Any:
+        """Make an operation and record it; what it was answered, None when it failed or nobody knows."""
         called = self.world.monotonic()
         try:
-            reply = await store.ask(self._wire(request), self.ask_seconds)
+            reply = await store.ask(wire(request, serializable=self.serializable), self.ask_seconds)
+            result = result_of(request, reply)
         except Unavailable as refusal:
-            self._refused.append(f"{self.stores.index(store)}: {refusal}")
+            self._refused.append(f"{store.path}: {refusal}")
             if refusal.maybe_applied:
                 self._unknown(client, called, request)
-            return False
+            return None
         except (AskTimeout, ActorStopped, ActorFailed) as refusal:
-            self._refused.append(f"{self.stores.index(store)}: {refusal}")
+            self._refused.append(f"{store.path}: {refusal}")
             self._unknown(client, called, request)
-            return False
-        result = _result(request, reply)
-        if isinstance(result, ReadResult):
-            known[request.key] = result.mod_revision
-        elif isinstance(request, Write | CompareAndSet) and result.done:
-            known[request.key] = result.revision
+            return None
+        except REFUSALS as refusal:
+            result = refused_with(refusal, exact=self.exact)
+        if known is not None:
+            if isinstance(result, ReadResult):
+                known[request.key] = result.mod_revision
+            elif isinstance(request, Write | CompareAndSet) and result.done:
+                known[request.key] = result.revision
         self.history.append(Operation(client, called, self.world.monotonic(), request, result))
         answered, self._answered = self._answered, self.world.event("answered")
         answered.set()
-        return True
+        return result
+
+    def _unknown(self, client: int, called: float, request: Any) -> None:
+        if not isinstance(request, READS):
+            self.history.append(Operation(client, called, None, request))
 
     async def until_answered(self, more: int, within_seconds: float) -> None:
         """Wait until so many more operations are answered. Raises AssertionError: they are not, in time."""
@@ -158,150 +271,9 @@ class Workload:
             f"the last refusals: {list(self._refused)}; the last operations: {self.history[-3:]}"
         )
 
-    def _unknown(self, client: int, called: float, request: Any) -> None:
-        if not isinstance(request, Read | ReadAll):
-            self.history.append(Operation(client, called, None, request))
-
-    def _wire(self, request: Any) -> Any:
-        match request:
-            case Read(key):
-                return Range(key, serializable=self.serializable)
-            case ReadAll():
-                return Range(PREFIX, prefix_end(PREFIX), serializable=self.serializable)
-            case Write(key, value):
-                return Put(key, value)
-            case CompareAndSet(key, mod_revision, value):
-                return Txn((Compare(key, "mod", "=", mod_revision),), (Put(key, value),))
-            case WriteTogether(pairs):
-                return Txn((), tuple(Put(key, value) for key, value in pairs))
-            case Delete(key):
-                return DeleteRange(key)
-        raise AssertionError(request)
-
-    # ---------------------------------------------------------------- watchers
-
-    async def watcher(self, number: int, watch: Watch, batches_max: int = 20) -> None:
-        """Watch until it is over; begin again at another store whenever a watch ends or has told so much."""
-        records: list[WatchRecord] = []
-        self.readers.append(records)
-        place = number
-        while not self.over:
-            place += 1
-            try:
-                watch = await self._watch_once(
-                    self.stores[place % len(self.stores)], watch, records, batches_max
-                )
-            except (Refusal, ChannelClosed):
-                await self.world.sleep(0.05)
-
-    async def _watch_once(
-        self, store: Ref[Storage], watch: Watch, records: list[WatchRecord], batches_max: int
-    ) -> Watch:
-        """One watch to its end; returns the one to go on with."""
-        writer, reader = self.system.own_channel("proof", 16)
-        try:
-            opened = await store.ask(OpenWatch(watch, writer), self.ask_seconds)
-            place = len(records)
-            records.append(WatchRecord(watch, opened.revision))
-            quiet = False
-            while not self.over and not quiet and len(records[place].batches) < batches_max:
-                quiet = True
-                with self.world.limit(self.ask_seconds):
-                    batch = await reader.receive()
-                    records[place] = evolve(records[place], batches=(*records[place].batches, batch))
-                    watch = evolve(watch, start_revision=batch.revision + 1)
-                    quiet = False
-        except (Refusal, ChannelClosed):
-            pass
-        finally:
-            reader.cancel()
-        return watch
-
-    # ---------------------------------------------------------------- afterwards
-
-    async def check(self) -> "Verified":
-        """Hold everything that was told against everything that is there. Raises AssertionError."""
-        ledger, hashes = await self.truth()
-        assert len(set(hashes)) == 1, f"members differ at revision {ledger.revision}: {hashes}"
-        breaches = [breach for records in self.readers if records for breach in check_reader(records, ledger)]
-        assert not breaches, "\n".join(str(breach) for breach in breaches[:5])
-        verdict = check(settle(self.history, ledger), StoreModel())
-        assert verdict.linearizable, verdict
-        return Verified(
-            len(self.history),
-            sum(operation.returned is None for operation in self.history),
-            ledger.revision,
-            sum(len(record.events) for records in self.readers for record in records),
-        )
-
-    async def truth(self) -> tuple[Ledger, list[int]]:
-        """Everything that was ever written, as a watch from the beginning tells it; every store's hash."""
-        reply = await self.persistently(lambda: self.stores[0].ask(Range(b"\0", b"\0")))
-        revision = reply.revision
-        events: list[Event] = []
-        hashes = []
-        for store in self.stores:
-            # A linearizable read: it has applied at least that much.
-            await self.persistently(lambda store=store: store.ask(Range(b"\0")))  # type: ignore[misc]
-            answer = await self.persistently(lambda store=store: store.ask(HashKV(revision)))  # type: ignore[misc]
-            hashes.append(answer.hash)
-        writer, reader = self.system.own_channel("truth", 16)
-        await self.stores[0].ask(OpenWatch(Watch(b"\0", b"\0", start_revision=2), writer))
-        with self.world.deadline(TRUTH_SECONDS):
-            while (events[-1].kv.mod_revision if events else 1) < revision:
-                events.extend((await reader.receive()).events)
-        reader.cancel()
-        ledger = Ledger.of(events)
-        present = tuple(ledger.pairs[key] for key in sorted(ledger.pairs))
-        assert reply.kvs == present, f"there is {reply.kvs}, and the history makes it {present}"
-        return ledger, hashes
-
-    async def persistently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """The answer, however often it has to be asked for."""
-        last: Refusal | None = None
-        with self.world.limit(TRUTH_SECONDS):
-            while True:
-                try:
-                    return await ask()
-                except Refusal as refusal:
-                    last = refusal
-                await self.world.sleep(0.1)
-        raise AssertionError(f"no answer within {TRUTH_SECONDS:g} s after everything was mended: {last}")
-
     def shown(self) -> str:
         """The history, to be pasted."""
         return "\n".join(f"    {operation}," for operation in self.history)
-
-
-@define
-class Verified:
-    """How much was checked."""
-
-    operations: int
-    unknown: int
-    revision: int
-    events: int
-
-
-def _result(request: Any, reply: Any) -> Any:
-    match request:
-        case Read():
-            return _read_result(reply)
-        case ReadAll():
-            pairs = tuple((kv.key, kv.value, kv.mod_revision) for kv in reply.kvs)
-            return ReadAllResult(reply.revision, pairs)
-        case CompareAndSet():
-            return WriteResult(reply.revision, reply.succeeded)
-        case Delete():
-            return WriteResult(reply.revision, bool(reply.deleted))
-    return WriteResult(reply.revision)
-
-
-def _read_result(reply: RangeReply) -> ReadResult:
-    if not reply.kvs:
-        return ReadResult(reply.revision, None)
-    (kv,) = reply.kvs
-    return ReadResult(reply.revision, kv.value, kv.mod_revision)
 
 
 async def leading(stores: Sequence[Ref[Storage]]) -> int | None:
