@@ -44,7 +44,7 @@ def _changes_keys(request: Any) -> bool:
     another, as in etcd."""
     if isinstance(request, Txn):
         return not all(isinstance(each, Range) for each in (*request.success, *request.failure))
-    return isinstance(request, Put | DeleteRange | Compact | LeaseGrant | LeaseRevoke)
+    return isinstance(request, (Put, DeleteRange, Compact, LeaseGrant, LeaseRevoke))
 
 
 @define

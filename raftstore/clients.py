@@ -17,6 +17,7 @@ from understudy.mailbox import MailboxFull
 from understudy.raftstore.cluster import Health
 from understudy.raftstore.confchange import ConfigurationChange
 from understudy.raftstore.machine import (
+    CLUSTER_CHANGES,
     LONG_READS,
     Answer,
     Command,
@@ -78,7 +79,7 @@ class Asker:
     forwarded: bool = False
 
 
-@frozen
+@define(eq=False)
 class Waiting:
     """Somebody waits for an answer."""
 
@@ -144,29 +145,37 @@ class Clients:
         for submission in submissions:
             request = unwrapped(submission.request)
             waiting = Waiting(asker, submission.number, submission.request)
-            if isinstance(request, Status):
-                self._answer(waiting, Answer(reply=self.status()))
-            elif is_serializable(request) or (isinstance(request, MemberList) and not request.linearizable):
-                self._answer_read(waiting)
-            elif is_write(request) or _is_leaders_own(submission.request):
-                if not leading:
-                    onward.append(waiting)
-                elif self._is_proposed(waiting):
-                    self._await_log(waiting)  # It is in the log, whose disk may just be slow.
-                elif isinstance(request, MoveLeader):
-                    self._move_leader(waiting, request)
-                elif isinstance(request, ClusterChange):
-                    self._change_cluster(waiting, request, settled)
-                elif is_write(request) or self.machine.through_log(request):
-                    self._propose(waiting, settled)
-                else:
-                    reads.append(waiting)
+            write = is_write(request)
+            if not write and self._answer_here(waiting, request):
+                continue
+            if not write and not _is_leaders_own(submission.request):
+                reads.append(waiting)
+            elif not leading:
+                onward.append(waiting)
+            elif self._is_proposed(waiting):
+                self._await_log(waiting)  # It is in the log, whose disk may just be slow.
+            elif isinstance(request, MoveLeader):
+                self._move_leader(waiting, request)
+            elif isinstance(request, CLUSTER_CHANGES):
+                self._change_cluster(waiting, request, settled)
+            elif write or self.machine.through_log(request):
+                self._propose(waiting, settled)
             else:
                 reads.append(waiting)
         if reads:
             self._read_index(reads)
         if onward:
             self._forward(asker, settled, onward)
+
+    def _answer_here(self, waiting: Waiting, request: Any) -> bool:
+        """Answer what any member may answer by itself; returns whether that is so."""
+        if isinstance(request, Status):
+            self._answer(waiting, Answer(reply=self.status()))
+        elif is_serializable(request) or (isinstance(request, MemberList) and not request.linearizable):
+            self._answer_read(waiting)
+        else:
+            return False
+        return True
 
     def _forget(self, session: int, settled: int) -> None:
         """A router waits for nothing below this number any more."""
@@ -217,9 +226,8 @@ class Clients:
         return known is not None and known.term == self.raft.term
 
     def _await_log(self, waiting: Waiting) -> None:
-        self._register(
-            Waiting(waiting.asker, waiting.number, waiting.request, waiting.forwarded_bytes, self.raft.term)
-        )
+        waiting.term = self.raft.term
+        self._register(waiting)
 
     def _refused(self, waiting: Waiting, error: ProposalRefused) -> None:
         refusal = Busy(error.reason) if error.passing else Unavailable(error.reason)
@@ -247,7 +255,8 @@ class Clients:
                 reason = f"{self._forwarded_bytes} bytes are on their way to the leader"
                 self._answer(waiting, Answer(refusal=Unavailable(reason)))
                 continue
-            self._register(Waiting(asker, waiting.number, waiting.request, forwarded_bytes=size))
+            waiting.forwarded_bytes = size
+            self._register(waiting)
             submissions.append(Submission(waiting.number, waiting.request))
         try:
             peer.tell(Forward(self.member, asker.session, settled, tuple(submissions)))

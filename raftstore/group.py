@@ -160,7 +160,7 @@ class Group(Serving, Actor[Storage]):
 
     def _check(self, request: Any) -> None:
         asked = request.request if isinstance(request, AsUser) else request
-        if isinstance(asked, Range | Put | DeleteRange | Txn):
+        if isinstance(asked, (Put, Range, Txn, DeleteRange)):
             check_shape(asked, self.options.member.store.max_txn_operations)
             size = size_bytes(request)
             if size > self.options.max_request_bytes:

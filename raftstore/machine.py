@@ -91,7 +91,7 @@ SESSIONS_MAX: Final = 64
 LONG_READS: Final = (HashKV, Hash)
 """They look at every key."""
 
-MUTATING: Final = (*MVCC_WRITES, *AUTH_WRITES, Alarm, *CLUSTER_CHANGES)
+MUTATING: Final = frozenset((*MVCC_WRITES, *AUTH_WRITES, Alarm, *CLUSTER_CHANGES))
 
 
 def unwrapped(request: Any) -> Any:
@@ -101,15 +101,15 @@ def unwrapped(request: Any) -> Any:
 
 def is_write(request: Any) -> bool:
     """Whether a request goes through the log. A transaction of reads does too: it is atomic that way."""
-    return isinstance(unwrapped(request), MUTATING)
+    return type(unwrapped(request)) in MUTATING
 
 
 def is_serializable(request: Any) -> bool:
     """Whether any member may answer a request from what it has applied."""
-    request = unwrapped(request)
-    return isinstance(request, Status | HashKV | Hash) or (
-        isinstance(request, Range) and request.serializable
-    )
+    asked = unwrapped(request)
+    if isinstance(asked, Range):
+        return asked.serializable
+    return isinstance(asked, (Status, *LONG_READS))
 
 
 def size_bytes(request: Any) -> int:
@@ -188,7 +188,7 @@ class StateMachine:
         except StorageError as refused:
             return Answer(refusal=refused), []
         woken: list[int] = []
-        if store.revision > before:
+        if store.revision > before and self.hub.watchers:
             woken = self.hub.changed(store.changes.newest)
         return Answer(reply=reply), woken
 

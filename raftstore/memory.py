@@ -85,7 +85,7 @@ class MemoryStore(Serving, Actor[Storage]):
     def serve(self, request: Any) -> Any:
         """Answer a request, or say how it will be answered. Raises a `StorageError`."""
         asked = unwrapped(request)
-        if isinstance(asked, Range | Put | DeleteRange | Txn):
+        if isinstance(asked, (Put, Range, Txn, DeleteRange)):
             check_shape(asked, self.machine.options.max_txn_operations)
         size = size_bytes(request)
         if size > self.max_request_bytes:
