@@ -9,10 +9,12 @@ from understudy.properties.store_requests import AUTH_REQUESTS, PERMISSIONS
 from understudy.raftstore.authorization import check_permission
 from understudy.raftstore.keyspace import in_range
 from understudy.raftstore.leases import LeaseState, LeaseTable
+from understudy.raftstore.machine import StateMachine
 from understudy.raftstore.passwords import hash_password, make_salt, password_matches
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
     AssignToken,
+    AsUser,
     AuthDisable,
     AuthEnable,
     AuthError,
@@ -39,6 +41,7 @@ from understudy.raftstore.storage import (
     UserGet,
     UserGrantRole,
     UserRevokeRole,
+    Watch,
 )
 from understudy.raftstore.users import Users, UsersState
 
@@ -279,6 +282,37 @@ def test_a_permission_that_is_taken_back_is_gone_at_once() -> None:
         check_permission(Range(b"a"), "ada", users, LEASED)
     users.apply(RoleDelete("reader"))
     assert users.user("ada").roles == ()
+
+
+def test_what_was_let_in_before_users_changed_is_refused_behind_that() -> None:
+    """It is judged by the state that its entry of the log meets; whoever asked is told to ask again."""
+    machine = StateMachine()
+    machine.users = enabled()
+    write = AsUser(Put(b"k", b"v"), user="root")
+    first, second = (machine.proposal(write, 0.0) for _ in range(2))
+    assert machine.run(first)[0].refusal is None
+    assert machine.run(AsUser(RoleAdd("new"), user="root"))[0].refusal is None
+    refusal = machine.run(second)[0].refusal
+    assert isinstance(refusal, AuthError) and refusal.problem == "old auth revision"
+    assert machine.store.revision == 2
+    assert machine.run(machine.proposal(write, 0.0))[0].refusal is None
+    # With authentication disabled there is nothing to be old.
+    late = machine.proposal(write, 0.0)
+    assert machine.run(AsUser(AuthDisable(), user="root"))[0].refusal is None
+    assert machine.run(late)[0].refusal is None
+
+
+def test_only_a_write_that_is_somebodys_is_judged_and_a_watch_once() -> None:
+    machine = StateMachine()
+    machine.users = enabled()
+    assert machine.run(Put(b"k", b"v"), trusted=True)[0].refusal is None
+    refusal = machine.run(Put(b"k", b"v"))[0].refusal
+    assert isinstance(refusal, AuthError) and refusal.problem == "user name is empty"
+    with pytest.raises(AuthError, match="permission denied"):
+        machine.open_watch(Watch(b"b", user="ada"))
+    assert machine.open_watch(Watch(b"aa", user="ada"))
+    # One that goes on at another member was let in, whatever has become of its token meanwhile.
+    assert machine.open_watch(Watch(b"b", token="gone", granted=True))
 
 
 @given(st.binary(min_size=16, max_size=16))
