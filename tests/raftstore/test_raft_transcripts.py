@@ -20,6 +20,7 @@ Commands:
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
@@ -286,27 +287,38 @@ class Stage:
         return "\n".join(rows)
 
 
-def replay(text: str) -> str:
-    """The same file with what its commands say now."""
-    stage, out = Stage(), []
-    lines = iter(text.splitlines())
+def script(text: str) -> list[str]:
+    """The lines of a file without what came of its commands."""
+    lines, said = [], False
+    for line in text.splitlines():
+        said = bool(line.strip()) and (said or line == "----")
+        if not said:
+            lines.append(line)
+    return lines
+
+
+def is_command(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("#")
+
+
+def told(lines: list[str], outcomes: Iterable[str]) -> str:
+    """The file with what its commands say now, in their order."""
+    out, saying = [], iter(outcomes)
     for line in lines:
-        if not line.strip() or line.startswith("#"):
-            out.append(line)
-            continue
-        out += [line, "----", stage.do(line)]
-        for old in lines:
-            if not old.strip():
-                out.append(old)
-                break
+        out.append(line)
+        if is_command(line):
+            out += ["----", next(saying)]
     return "\n".join(out) + "\n"
+
+
+def compare(file: Path, now: str) -> None:
+    if os.environ.get("UNDERSTUDY_REWRITE"):
+        file.write_text(now)
+    else:
+        assert now.splitlines() == file.read_text().splitlines()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_transcript(file: Path) -> None:
-    text = file.read_text()
-    now = replay(text)
-    if os.environ.get("UNDERSTUDY_REWRITE"):
-        file.write_text(now)
-        return
-    assert now.splitlines() == text.splitlines()
+    lines, stage = script(file.read_text()), Stage()
+    compare(file, told(lines, map(stage.do, filter(is_command, lines))))
