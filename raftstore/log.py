@@ -165,14 +165,16 @@ class RaftLog:
         self._under_way = deque([min(last, snapshot.index) for last in self._under_way])
 
     def compact(self, snapshot: Snapshot, keep_entries: int) -> None:
-        """Take over a snapshot of the applied state; forget what it covers but the last `keep_entries`."""
-        assert self.snapshot.index <= snapshot.index <= self.applied_index, (
+        """Take over a snapshot of the applied state, whose entry is durable; forget what it covers but the
+        last `keep_entries`."""
+        assert self.snapshot.index <= snapshot.index <= min(self.applied_index, self.stable_index), (
             self.snapshot.index,
             snapshot.index,
             self.applied_index,
+            self.stable_index,
         )
         self.snapshot = snapshot
-        floor = min(max(snapshot.index - keep_entries, self.floor_index), self.stable_index)
+        floor = max(snapshot.index - keep_entries, self.floor_index)
         term = self.term_at(floor)
         assert term is not None
         del self.entries[: floor - self.floor_index]

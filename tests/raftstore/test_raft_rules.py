@@ -4,6 +4,7 @@ import pytest
 
 from tests.raftstore.rafts import BOOTSTRAP, elect, entry, member, work
 from understudy.raftstore.confchange import Change, ConfigurationChange
+from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.log import RaftLog
 from understudy.raftstore.messages import (
     AppendReply,
@@ -576,3 +577,131 @@ def test_a_snapshot_is_sent_to_nobody_who_is_silent() -> None:
     assert not [m for m in work(raft) if isinstance(m, SnapshotRequest)]
     raft.step(HeartbeatReply(3, 1, raft.term, 0))
     assert [m.to for m in work(raft) if isinstance(m, SnapshotRequest)] == [3]
+
+
+# ------------------------------------------------------------------ members that come, go and do not count
+
+
+def test_a_leader_of_the_outgoing_half_leads_until_the_joint_configuration_is_left() -> None:
+    """§6: it manages a group that it is no part of, and does not count itself."""
+    raft = leading()
+    raft.propose_configuration(ConfigurationChange((Change("remove", 1),), "implicit"))
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, 2))
+    work(raft)
+    assert (raft.configuration.voters, raft.role) == ((2, 3), Role.LEADER)
+    raft.step(AppendReply(2, 1, raft.term, 3))
+    assert raft.log.commit_index == 2, "2 alone is no majority of 2 and 3, and 1 does not count there"
+    raft.step(AppendReply(3, 1, raft.term, 3))
+    work(raft)
+    assert (raft.configuration.voters, raft.role, raft.deadline_ms) == ((2, 3), Role.FOLLOWER, float("inf"))
+
+
+def test_what_a_smaller_group_has_is_committed_when_it_becomes_smaller() -> None:
+    raft = member(voters=(1, 2))
+    elect(raft)
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, 1))
+    work(raft)
+    raft.propose_configuration(ConfigurationChange((Change("remove", 2),)))
+    raft.propose("x", 1)
+    ready = raft.ready()
+    raft.persisted(ready)
+    raft.step(AppendReply(2, 1, raft.term, 2))
+    assert raft.log.commit_index == 2
+    ready = raft.ready()
+    raft.persisted(ready)
+    raft.apply_configuration(ready.committed[0])
+    assert raft.log.commit_index == 3
+
+
+def test_a_newcomer_has_the_time_of_one_look_to_answer() -> None:
+    """Or a leader that lets in the second member would step down for want of it."""
+    raft = member(voters=(1,))
+    raft.campaign()
+    work(raft)
+    raft.propose_configuration(ConfigurationChange((Change("voter", 2),)))
+    work(raft)
+    assert raft.configuration.voters == (1, 2)
+    roles = []
+    for _ in range(2):
+        assert raft.leadership is not None
+        raft.tick(raft.leadership.quorum_deadline_ms)
+        roles.append(raft.role)
+    assert roles == [Role.LEADER, Role.FOLLOWER]
+
+
+def test_a_learner_stands_for_nothing_and_votes_when_it_is_asked() -> None:
+    """Whoever asks may know that it is a voter by now (thesis §4.2.1, §4.1)."""
+    raft = member(4)
+    configuration = Configuration(voters=(1, 2, 3), learners=(4,))
+    raft.step(SnapshotRequest(1, 4, 1, Snapshot(5, 1, configuration, None)))
+    work(raft)
+    assert raft.deadline_ms == float("inf")
+    raft.campaign()
+    raft.step(TimeoutNow(1, 4, 1))
+    assert (raft.role, raft.term) == (Role.FOLLOWER, 1)
+    raft.advance_clock(1_000.0)
+    raft.step(VoteRequest(3, 4, 2, 5, 1))
+    assert VoteReply(4, 3, 2, True) in work(raft)
+
+
+@pytest.mark.parametrize("in_it", [True, False])
+def test_a_snapshot_from_before_a_member_was_let_in_is_taken_over(in_it: bool) -> None:
+    """The log that follows it lets the member in."""
+    raft = member(4, voters=())
+    configuration = Configuration(voters=(1, 2, 3, 4) if in_it else (1, 2, 3))
+    raft.step(SnapshotRequest(1, 4, 1, Snapshot(5, 1, configuration, None)))
+    assert work(raft)[-1] == AppendReply(4, 1, 1, 5)
+    assert (raft.deadline_ms < float("inf")) is in_it
+    change = ConfigurationChange((Change("voter", 4),))
+    raft.step(AppendRequest(1, 4, 1, 5, 1, (Entry(6, 1, "configuration", change, 0),), 6))
+    work(raft)
+    assert raft.configuration.voters == (1, 2, 3, 4) and raft.deadline_ms < float("inf")
+
+
+# ------------------------------------------------------------------ what comes late, or twice
+
+
+def test_a_rejection_that_an_answer_overtook_changes_nothing() -> None:
+    raft = leading()
+    assert raft.leadership is not None
+    progress = raft.leadership.progress[2]
+    assert (progress.state, progress.match, progress.next) == (ProgressState.REPLICATE, 1, 2)
+    raft.step(AppendReply(2, 1, raft.term, 1, True, 0, 0))
+    assert (progress.state, progress.match, progress.next) == (ProgressState.REPLICATE, 1, 2)
+    progress.become_probe()
+    for index in (0, 1, 2):
+        raft.step(AppendReply(2, 1, raft.term, index, True, 0, 0))
+        assert (progress.state, progress.match, progress.next) == (ProgressState.PROBE, 1, 2)
+
+
+def test_a_rejection_of_an_earlier_probe_does_not_move_the_next() -> None:
+    raft = member(1, HardState(1, 0, 0), tuple(entry(index, 1) for index in range(1, 9)))
+    elect(raft)
+    work(raft)
+    assert raft.leadership is not None
+    progress = raft.leadership.progress[2]
+    assert progress.next == 9
+    for _ in range(2):
+        raft.step(AppendReply(2, 1, raft.term, 8, True, 5, 1))
+        assert progress.next == 6
+        work(raft)
+
+
+def test_a_snapshot_of_what_is_here_keeps_what_follows() -> None:
+    """§7: it commits, and nothing is replaced."""
+    raft = member(2, HardState(1, 0, 0), (entry(1, 1), entry(2, 1), entry(3, 1)))
+    raft.step(SnapshotRequest(1, 2, 1, Snapshot(2, 1, BOOTSTRAP.configuration, None)))
+    ready = raft.ready()
+    assert ready.snapshot is None and [e.index for e in ready.committed] == [1, 2]
+    assert (raft.log.commit_index, raft.log.last_index) == (2, 3)
+    assert AppendReply(2, 1, 1, 2) in ready.messages_after_sync
+
+
+def test_entries_that_are_committed_already_are_answered_with_all_that_is() -> None:
+    raft = member(2, HardState(1, 0, 0), (entry(1, 1), entry(2, 1), entry(3, 1)))
+    raft.step(AppendRequest(1, 2, 1, 3, 1, (), 3))
+    work(raft)
+    raft.step(AppendRequest(1, 2, 1, 0, 0, (entry(1, 1),), 1))
+    assert work(raft) == [AppendReply(2, 1, 1, 3)]
