@@ -200,7 +200,10 @@ class Group(Serving, Actor[Storage]):
 
     @handles(StopMember, concurrent=True)
     async def on_stop_member(self, request: StopMember) -> None:
-        await self.context.stop(self.router.members[request.member].ref)
+        local = self.router.members.get(request.member)
+        if local is None:
+            raise MembershipError("member not found", f"{request.member} is not of this host")
+        await self.context.stop(local.ref)
 
     @handles(StartMember)
     def on_start_member(self, request: StartMember) -> None:
