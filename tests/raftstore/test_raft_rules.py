@@ -705,3 +705,66 @@ def test_entries_that_are_committed_already_are_answered_with_all_that_is() -> N
     work(raft)
     raft.step(AppendRequest(1, 2, 1, 0, 0, (entry(1, 1),), 1))
     assert work(raft) == [AppendReply(2, 1, 1, 3)]
+
+
+# ------------------------------------------------------------------ stalls and slow disks
+
+
+def late_tick(raft: Raft) -> None:
+    raft.tick(raft.deadline_ms + raft.options.stall_ms + 1)
+
+
+def test_a_timer_that_fires_late_is_excused_so_often_and_anew_once_a_leader_was_heard() -> None:
+    raft = member(2)
+    raft.step(Heartbeat(1, 2, 1, 0, 0))
+    for _ in range(2):
+        for _ in range(raft.options.max_excuses):
+            late_tick(raft)
+            assert raft.role is Role.FOLLOWER
+        raft.step(Heartbeat(1, 2, 1, 0, 0))
+    for _ in range(raft.options.max_excuses + 1):
+        late_tick(raft)
+    assert raft.role is Role.PRE_CANDIDATE
+
+
+def test_a_leader_is_excused_whatever_excuses_it_had_before() -> None:
+    raft = member()
+    raft.step(Heartbeat(2, 1, 1, 0, 0))
+    for _ in range(raft.options.max_excuses):
+        late_tick(raft)
+    elect(raft)
+    assert raft.leadership is not None
+    raft.tick(raft.leadership.quorum_deadline_ms + raft.options.stall_ms + 1)
+    assert raft.role is Role.LEADER
+
+
+def test_a_candidate_does_not_try_again_before_its_disk_let_it_ask() -> None:
+    """And gives the others' disks the time that its own took."""
+    raft = member(1, HardState(1, 0, 0), pre_vote=False)
+    raft.campaign()
+    ready = raft.ready()
+    assert ready.messages == () and ready.messages_after_sync
+    for _ in range(5):
+        raft.tick(raft.deadline_ms)
+        assert (raft.role, raft.term) == (Role.CANDIDATE, 2)
+    took_ms, before_ms = raft.now_ms, raft.deadline_ms
+    raft.persisted(ready)
+    assert raft.deadline_ms == before_ms + 3 * took_ms
+    raft.tick(raft.deadline_ms)
+    assert (raft.role, raft.term) == (Role.CANDIDATE, 3)
+
+
+def test_a_leader_says_nothing_before_its_term_is_durable() -> None:
+    """A single voter is elected at once. Were it to crash, it would lead the same term again with other
+    entries, which its learner could not tell from the first ones (§5.3)."""
+    raft = member(1, voters=())
+    raft.step(SnapshotRequest(2, 1, 1, Snapshot(1, 1, Configuration(voters=(1,), learners=(2,)), None)))
+    work(raft)
+    raft.campaign()
+    assert (raft.role, raft.term) == (Role.LEADER, 2)
+    first = raft.ready()
+    assert first.messages == ()
+    assert [m.to for m in first.messages_after_sync if isinstance(m, AppendRequest)] == [2]
+    raft.persisted(first)
+    raft.tick(raft.deadline_ms)
+    assert [m.to for m in raft.ready().messages] == [2]
