@@ -168,7 +168,7 @@ class MemoryStore(Serving, Actor[Storage]):
         now_s = self.world.monotonic()
         if due_s is not None and (due_s < self._armed_s or self._armed_s <= now_s):
             self._armed_s = due_s
-            self.context.set_timer("leases", due_s - now_s + ROUNDING_S, ExpireLeases())
+            self.context.set_timer("leases", max(0.0, due_s - now_s) + ROUNDING_S, ExpireLeases())
 
     @handles(ExpireLeases)
     def on_expire_leases(self, request: ExpireLeases) -> None:

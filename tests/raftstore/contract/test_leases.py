@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from tests.raftstore.contract.stores import STORES, Bench, Play, bench
-from understudy.actors import SimWorld, World
+from understudy.actors import ActorSystem, SimWorld, World
+from understudy.raftstore.group import raft_group
+from understudy.raftstore.memory import memory_store
+from understudy.raftstore.options import GroupOptions, MemberOptions, StoreOptions
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
     KeyNotFound,
@@ -65,3 +68,24 @@ def test_leases_end_when_nobody_keeps_them_alive(store: str) -> None:
             assert (gone.count, gone.revision) == (0, 3)
 
     SimWorld(1, turns_max=200_000).run(main)
+
+
+@pytest.mark.parametrize("kind", ["memory", "raft"])
+def test_many_leases_end_together_and_their_checkpoints_come_in_parts(kind: str) -> None:
+    options = StoreOptions(checkpoint_interval_s=5.0)
+
+    async def main(world: World) -> None:
+        group = GroupOptions(member=MemberOptions(store=options))
+        factory = memory_store(options=options) if kind == "memory" else raft_group(group)
+        async with ActorSystem.open(world) as system:
+            store = system.spawn(factory, "etcd")
+            for _ in range(3):
+                async with world.nursery() as nursery:
+                    for _ in range(500):
+                        nursery.start_soon(store.ask, LeaseGrant(ttl_s=20))
+            await world.sleep(19.0)
+            assert len((await store.ask(LeaseList())).ids) == 1500
+            await world.sleep(2.0)
+            assert (await store.ask(LeaseList())).ids == ()
+
+    SimWorld(1, turns_max=400_000).run(main)
