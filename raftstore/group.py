@@ -74,6 +74,8 @@ from understudy.raftstore.storage import (
     WatchOpened,
 )
 from understudy.raftstore.storage.cluster import (
+    AwaitLeader,
+    Leadership,
     MemberAdd,
     MemberList,
     MemberPromote,
@@ -105,6 +107,8 @@ class Group(Serving, Actor[Storage]):
         self.options = options
         self.cluster = cluster
         self.bcrypt_cost = options.member.store.bcrypt_cost
+        self._followers: list[tuple[Leadership | None, Deferred[Leadership]]] = []
+        """Who waits for another leader than the one that he knows."""
 
     async def on_start(self) -> None:
         # A world of the same seed draws the same again when it starts again; the log remembers the last time.
@@ -183,12 +187,30 @@ class Group(Serving, Actor[Storage]):
     @handles(MemberNews)
     def on_member_news(self, news: MemberNews) -> None:
         self.router.news(news)
+        self._tell_leadership()
 
     @handles(Terminated)
     def on_terminated(self, notice: Terminated) -> None:
         for member, local in self.router.members.items():
             if local.ref.path == notice.path:
                 self.router.lost(member, final=notice.final)
+        self._tell_leadership()
+
+    def _tell_leadership(self) -> None:
+        leadership = self.router.leadership()
+        followers, self._followers = self._followers, []
+        for known, waiting in followers:
+            if known != leadership:
+                waiting.answer(leadership)
+            elif not waiting.done:
+                self._followers.append((known, waiting))
+
+    @handles(AwaitLeader)
+    def on_await_leader(self, request: AwaitLeader) -> Deferred[Leadership]:
+        waiting: Deferred[Leadership] = Deferred()
+        self._followers.append((request.known, waiting))
+        self._tell_leadership()
+        return waiting
 
     @handles(MemberGaveUp)
     def on_member_gave_up(self, news: MemberGaveUp) -> None:

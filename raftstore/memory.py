@@ -6,7 +6,7 @@ from typing import Any, Final, NoReturn
 
 from attrs import frozen
 
-from understudy.actors import Actor, handles
+from understudy.actors import Actor, Deferred, handles
 from understudy.mailbox import Message, message
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.feeds import Feeds
@@ -33,7 +33,9 @@ from understudy.raftstore.storage import (
     WatchOpened,
 )
 from understudy.raftstore.storage.cluster import (
+    AwaitLeader,
     ClusterMember,
+    Leadership,
     MemberAdd,
     MemberList,
     MemberListReply,
@@ -49,6 +51,8 @@ from understudy.raftstore.transaction import check_shape
 
 MEMBER: Final = 1
 """Its id, as that of the only member of a group."""
+LEADERSHIP: Final = Leadership(MEMBER, MEMBER, term=1)
+"""For ever."""
 
 
 @message("etcd.expire-leases")
@@ -150,6 +154,13 @@ class MemoryStore(Serving, Actor[Storage]):
         if request.target != MEMBER:
             raise MembershipError("bad leader transferee", f"member {request.target} is not a voter")
         return MoveLeaderReply(self.machine.store.revision, MEMBER)
+
+    @handles(AwaitLeader)
+    def on_await_leader(self, request: AwaitLeader) -> Deferred[Leadership]:
+        waiting: Deferred[Leadership] = Deferred()
+        if request.known != LEADERSHIP:
+            waiting.answer(LEADERSHIP)
+        return waiting
 
     # ---------------------------------------------------------------- what the time brings
 

@@ -20,7 +20,7 @@ from understudy.raftstore.options import GroupOptions
 from understudy.raftstore.quorum import VoteResult
 from understudy.raftstore.sessions import Answer
 from understudy.raftstore.storage import NotLeader, Status, Storage, Unavailable
-from understudy.raftstore.storage.cluster import MemberList
+from understudy.raftstore.storage.cluster import Leadership, MemberList
 
 ROUNDING_S: Final = 1e-6
 """Timers are this late: one that fires a rounding error too early would find nothing due, for ever."""
@@ -77,6 +77,8 @@ class Router:
     term: int = 0
     configuration: Configuration = field(factory=Configuration)
     """As far as is known; nobody while nothing is."""
+    heard: dict[int, tuple[int, int]] = field(factory=dict)
+    """What each member of this host last said: its term, and who leads in it."""
     running: list[int] = field(factory=list)
     """Of the members of this host."""
     _hopeless: bool = True
@@ -194,6 +196,16 @@ class Router:
         if self.leader in running:
             return self.members[self.leader].ref
         return self.members[running[0]].ref if running else None
+
+    def leadership(self) -> Leadership:
+        """Who leads, as the member says that answers here: the leader, if it is here, else any that runs."""
+        running = self.running
+        if not running:
+            return Leadership()
+        member = self.leader if self.leader in running else running[0]
+        term, leader = self.heard.get(member, (0, 0))
+        stopped = leader in self.members and leader not in running
+        return Leadership(member, 0 if stopped else leader, term)
 
     def _unavailable(self, pending: Pending) -> Unavailable:
         limit_s = self.options.request_timeout_seconds
@@ -324,6 +336,7 @@ class Router:
         self._probe_later()
 
     def news(self, news: MemberNews) -> None:
+        self.heard[news.member] = news.term, news.leader
         if news.term < self.term:
             return
         if news.configuration is not self.configuration:
@@ -351,6 +364,7 @@ class Router:
     def lost(self, member: int, final: bool) -> None:
         """A member of this host has stopped; finally, or it is about to start again."""
         local = self.members.get(member)
+        self.heard.pop(member, None)
         if local is not None:
             local.running = not final
             self._recount()

@@ -83,15 +83,14 @@ class Clustering:
         }
 
     async def _move_leader(self, request: Any, call: Call) -> Any:
-        if await self.service.look():
-            status = self.service.status
-            if status is not None and status.leader != status.member:
-                raise RpcError(*NOT_LEADER)
+        leadership = await self.service.follow()
+        if leadership.leader and leadership.leader != leadership.member:
+            raise RpcError(*NOT_LEADER)
         if not request.targetID:
             raise RpcError(*BAD_TRANSFEREE)
         reply = await self.service.ask(MoveLeader(request.targetID), call)
         # Headers are to tell the new term from here on.
-        await self.service.look()
+        await self.service.follow()
         return messages.MoveLeaderResponse(header=self.service.header(reply.revision))
 
 

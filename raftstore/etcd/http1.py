@@ -3,7 +3,7 @@
 etcd serves them beside gRPC on the same port; one request a connection is enough for them.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import httptools
 import orjson
@@ -71,7 +71,7 @@ async def answer(service: "EtcdService", request: Http1Request) -> bytes:
         return _http(405, "text/plain", b"Method Not Allowed\n")
     match request.path:
         case "/health":
-            healthy = await service.look()
+            healthy = bool((await service.follow()).leader)
             body = {"health": "true" if healthy else "false", "reason": "" if healthy else "RAFT NO LEADER"}
             response = _http(200 if healthy else 503, "application/json", orjson.dumps(body))
         case "/version":
@@ -92,17 +92,15 @@ def _http(status: int, content_type: str, body: bytes) -> bytes:
 
 
 async def _version(service: "EtcdService") -> dict[str, str]:
-    if service.status is None:
-        await service.look()
-    version = service.status.version if service.status is not None else "not_decided"
+    status = await service.look()
+    version = status.version if status is not None else "not_decided"
     cluster = ".".join([*version.split(".")[:2], "0"]) if "." in version else version
     return {"etcdserver": version, "etcdcluster": cluster}
 
 
 async def _metrics(service: "EtcdService") -> bytes:
     """The figures of etcd's that dashboards begin with, in Prometheus' text format."""
-    await service.look()
-    status: Any = service.status
+    status = await service.look()
     if status is None:
         return b""
     figures: list[tuple[str, str, float, str]] = [

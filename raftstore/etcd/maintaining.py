@@ -8,6 +8,7 @@ from attrs import define
 from understudy.actors import ActorStopped
 from understudy.raftstore.saving import CAPACITY
 from understudy.raftstore.storage import Alarm, AlarmAction, AlarmType, Hash, HashKV, OpenSnapshot, Status
+from understudy.raftstore.storage.cluster import Leadership
 
 from .calls import Call
 from .errors import DOWNGRADE_FORMAT, INVALID_DOWNGRADE, NO_DOWNGRADE, NO_LEADER, STOPPED
@@ -65,7 +66,6 @@ class Maintaining:
 
     async def _status(self, request: Any, call: Call) -> Any:
         reply = await self.service.ask(Status())
-        self.service.status = reply
         return messages.StatusResponse(
             header=self.service.header(reply.revision),
             version=reply.version,
@@ -122,7 +122,7 @@ class Maintaining:
 
     async def _health(self, request: Any, call: Call) -> Any:
         _check_name(request)
-        return _health_response(await self.service.look())
+        return _health_response(await self.service.follow())
 
     async def _watch_health(self, call: Call) -> None:
         """Say how it is now, and whenever that changes."""
@@ -131,10 +131,10 @@ class Maintaining:
             # Unlike `Check`, it must not end the stream: such a service may come yet.
             await call.send(messages.HealthCheckResponse(status=_SERVICE_UNKNOWN))
             await self.service.world.event("a service that never comes").wait()
-        await self.service.look()
+        await self.service.follow()
         while True:
-            changed = self.service.health_changed
-            await call.send(_health_response(self.service.healthy))
+            changed = self.service.led_changed
+            await call.send(_health_response(self.service.leadership))
             await changed.wait()
 
 
@@ -144,5 +144,5 @@ def _check_name(request: Any) -> None:
         raise RpcError(Code.NOT_FOUND, "unknown service")
 
 
-def _health_response(healthy: bool) -> Any:
-    return messages.HealthCheckResponse(status=_SERVING if healthy else _NOT_SERVING)
+def _health_response(leadership: Leadership) -> Any:
+    return messages.HealthCheckResponse(status=_SERVING if leadership.leader else _NOT_SERVING)

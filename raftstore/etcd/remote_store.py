@@ -41,7 +41,7 @@ from understudy.raftstore.storage import (
     WatchBatch,
     WatchOpened,
 )
-from understudy.raftstore.storage.cluster import MoveLeader
+from understudy.raftstore.storage.cluster import AwaitLeader, Leadership, MoveLeader
 
 from .calls import Channel, ClientStream
 from .errors import COMPACTED, FUTURE_REVISION, refusal_of
@@ -65,6 +65,8 @@ HONEST_BOOKMARKS: Final = {(3, 4): 25, (3, 5): 8}
 class RemoteOptions:
     request_seconds: float = 4.0
     """A request is answered within this time, if only with `Unavailable`."""
+    look_seconds: float = 0.5
+    """The protocol tells nobody of a new leader: whoever waits for one has the server asked so often."""
     retry_seconds: float = 0.2
     """A watch whose stream broke is begun again after this time."""
 
@@ -90,7 +92,7 @@ class RemoteStore(Actor[Storage]):
     async def on_start(self) -> None:
         self.context.start_soon(self.channel.run, name=f"{self.context.path} connection")
 
-    for _request in {**dict.fromkeys(REQUESTS), **ROUTES}:
+    for _request in {**dict.fromkeys(REQUESTS), **ROUTES, AwaitLeader: None}:
         vars()[f"_serve_{_request.__name__}"] = serving_aside(_request)
 
     async def serve_aside(self, request: Any) -> object:
@@ -112,6 +114,8 @@ class RemoteStore(Actor[Storage]):
                     return await self._keep_alive(request, metadata)
                 case MoveLeader():
                     return evolve(await self._call(request, metadata), leader=request.target)
+                case AwaitLeader():
+                    return await self._await_leader(request.known)
                 case RequestProgress():
                     return await self._request_progress(metadata)
                 case _:
@@ -125,6 +129,14 @@ class RemoteStore(Actor[Storage]):
             raise Unavailable(f"{type(request).__name__} is not a request for a store over gRPC")
         wire = route.request(request)
         return route.reply(await self.channel.unary(route.path, wire, self.options.request_seconds, metadata))
+
+    async def _await_leader(self, known: Leadership | None) -> Leadership:
+        while True:
+            status = await self._call(Status(), {})
+            found = Leadership(status.member, status.leader, status.term)
+            if found != known:
+                return found
+            await self.world.sleep(self.options.look_seconds, "another leader")
 
     async def _refusal(self, error: RpcError, request: Any) -> StorageError:
         if (error.code, error.message) == COMPACTED:

@@ -7,7 +7,7 @@ a table; each group of methods has a module: `reading and writing` here, `watchi
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field, frozen
 
@@ -24,7 +24,7 @@ from understudy.actors import (
 )
 from understudy.mailbox import MailboxFull, Refusal, Request
 from understudy.raftstore.storage import AsUser, Compact, Status, StatusReply, Storage, StorageError
-from understudy.raftstore.storage.cluster import ClusterChange, MoveLeader
+from understudy.raftstore.storage.cluster import AwaitLeader, ClusterChange, Leadership, MoveLeader
 
 from . import errors
 from .autocompaction import Compactor
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("understudy.raftstore.etcd")
 
+FOLLOW_SECONDS: Final = 3600.0
+"""A question that waits for another leader is asked anew after so long."""
+
 Handler = Callable[[Any, Call], Awaitable[Any]]
 """Answers one request."""
 StreamHandler = Callable[[Call], Awaitable[None]]
@@ -62,10 +65,8 @@ class ServiceOptions:
     name: str = "default"
     ask_seconds: float = 6.0
     """Above what the store itself takes before it says that it is unavailable."""
-    look_seconds: float = 0.5
-    """How often the service looks who leads."""
-    look_again_seconds: float = 0.05
-    """How often while nobody does."""
+    again_seconds: float = 0.05
+    """A store that does not say who leads is asked again after so long."""
     leaderless_seconds: float = 3.0
     """Streams that ask for a leader end when there was none for so long."""
     progress_seconds: float = 600.0
@@ -90,18 +91,18 @@ class EtcdService:
     store: Ref[Storage]
     open_channel: Callable[[str, int], tuple[ChannelWriter[Any], ChannelReader[Any]]]
     options: ServiceOptions = field(factory=ServiceOptions)
-    status: StatusReply | None = None
-    """What the store last said of itself."""
-    healthy: bool = False
-    """Whether there was a leader at the last look."""
-    health_changed: Event = field(init=False)
-    """Set when `healthy` changes, and made anew then."""
+    leadership: Leadership = field(factory=Leadership)
+    """What the store last said of it."""
+    led_changed: Event = field(init=False)
+    """Set when there is a leader, or none any more; made anew then."""
     encoded: "Encoded" = field(init=False)
     """What watches were told last."""
     _unary: dict[str, Handler] = field(factory=dict)
     _streams: dict[str, StreamHandler] = field(factory=dict)
     _leader_lost: Event = field(init=False)
-    """Set while there is no leader, made anew when there is one."""
+    """Set when there was no leader for `leaderless_seconds`, made anew when there is one."""
+    _leaderless: int = 0
+    """How often there was no leader any more."""
 
     def __attrs_post_init__(self) -> None:
         from .authority import Authority
@@ -128,7 +129,7 @@ class EtcdService:
         assert {*self._unary, *self._streams} <= {*METHODS}, sorted({*self._unary, *self._streams})
         self.encoded = Encoded(self)
         self._leader_lost = self.world.event("no leader")
-        self.health_changed = self.world.event("health")
+        self.led_changed = self.world.event("led or not")
 
     # ---------------------------------------------------------------- calls
 
@@ -180,9 +181,9 @@ class EtcdService:
                 # Changes of the group itself are judged only as somebody's, if need be as nobody's.
                 request = AsUser(request, token, named)
         answer = await self._ask(request)
-        if (self.status is None or not self.status.leader) and not isinstance(request, Status):
-            # There was a leader to answer, and nobody has looked since: the header names it.
-            await self.look()
+        if not self.leadership.leader:
+            # There may be one to have answered, of whom nobody was told yet: the header names it.
+            await self.follow()
         return answer
 
     async def _ask(self, request: Request[Storage, Any]) -> Any:
@@ -199,50 +200,78 @@ class EtcdService:
 
     def header(self, revision: int) -> Any:
         """The header of an answer at a revision."""
-        status = self.status
         return messages.ResponseHeader(
             cluster_id=self.options.cluster_id,
-            member_id=status.member if status else 0,
+            member_id=self.leadership.member,
             revision=revision,
-            raft_term=status.term if status else 0,
+            raft_term=self.leadership.term,
         )
 
     # ---------------------------------------------------------------- who leads
 
     async def run(self) -> None:
-        """Keep looking who leads, until cancelled."""
-        led = self.world.monotonic()
+        """Follow who leads, until cancelled."""
+        self._watch_for_leader()
+        known: Leadership | None = None
         while True:
-            if await self.look():
-                led = self.world.monotonic()
-                if self._leader_lost.is_set():
-                    self._leader_lost = self.world.event("no leader")
-            elif self.world.monotonic() - led >= self.options.leaderless_seconds:
-                self._leader_lost.set()
-            led_now = self.status is not None and self.status.leader
-            await self.world.sleep(
-                self.options.look_seconds if led_now else self.options.look_again_seconds, "who leads"
-            )
+            try:
+                known = await self.store.ask(AwaitLeader(known), FOLLOW_SECONDS)
+            except AskTimeout:
+                continue  # Nothing has changed.
+            except Refusal as refusal:
+                log.debug("the store does not say who leads: %s", refusal)
+                known = None
+                self._learn(Leadership(self.leadership.member, 0, self.leadership.term))
+                await self.world.sleep(self.options.again_seconds, "who leads")
+            else:
+                self._learn(known)
 
-    async def look(self) -> bool:
-        """Ask the store how it is; returns whether it has a leader."""
+    async def follow(self) -> Leadership:
+        """Have the store say now who leads."""
         try:
-            self.status = await self.ask(Status())
-        except RpcError:
-            healthy = False
-        else:
-            healthy = bool(self.status.leader)
-        if healthy is not self.healthy:
-            self.healthy = healthy
-            changed, self.health_changed = self.health_changed, self.world.event("health")
-            changed.set()
-        return healthy
+            self._learn(await self._ask(AwaitLeader()))
+        except RpcError as error:
+            log.debug("the store does not say who leads: %s", error)
+            self._learn(Leadership(self.leadership.member, 0, self.leadership.term))
+        return self.leadership
+
+    def _learn(self, leadership: Leadership) -> None:
+        was_led = bool(self.leadership.leader)
+        self.leadership = leadership
+        if bool(leadership.leader) is was_led:
+            return
+        if was_led:
+            self._watch_for_leader()
+        elif self._leader_lost.is_set():
+            self._leader_lost = self.world.event("no leader")
+        changed, self.led_changed = self.led_changed, self.world.event("led or not")
+        changed.set()
+
+    def _watch_for_leader(self) -> None:
+        """There is no leader: streams that need one end unless there is another soon."""
+        self._leaderless += 1
+        spell = self._leaderless
+
+        def still_none() -> None:
+            if spell == self._leaderless and not self.leadership.leader:
+                self._leader_lost.set()
+
+        self.world.call_later(self.options.leaderless_seconds, still_none, "no leader")
+
+    async def look(self) -> StatusReply | None:
+        """How the store is now; None when it does not say."""
+        try:
+            status: StatusReply = await self._ask(Status())
+        except RpcError as error:
+            log.debug("the store does not say how it is: %s", error)
+            return None
+        return status
 
     async def compact_regularly(self, compactor: Compactor) -> None:
         """Forget the past as `compactor` says while the member that answers leads, until cancelled."""
         while True:
             await self.world.sleep(compactor.look_seconds, "auto-compaction")
-            status = self.status
+            status = await self.look()
             if status is None or not status.leader or status.leader != status.member:
                 continue
             revision = compactor.look(self.world.monotonic(), status.revision)

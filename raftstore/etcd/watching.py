@@ -22,11 +22,11 @@ from understudy.raftstore.storage import (
     Event,
     OpenWatch,
     RequestProgress,
-    StatusReply,
     StorageError,
     Watch,
     WatchBatch,
 )
+from understudy.raftstore.storage.cluster import Leadership
 
 from .calls import Call
 from .errors import STOPPED, rpc_error
@@ -86,18 +86,18 @@ class Encoded:
     """
 
     service: "EtcdService"
-    _header: tuple[int, StatusReply | None, bytes] = (-1, None, b"")
+    _header: tuple[int, Leadership | None, bytes] = (-1, None, b"")
     """The last one, and what it is of."""
     _events: dict[int, tuple[Event, bytes]] = field(factory=dict)
     """By the identity of the event, which is kept for as long."""
     _bytes: int = 0
 
     def header(self, revision: int) -> bytes:
-        known_revision, known_status, encoded = self._header
-        status = self.service.status
-        if known_revision != revision or known_status is not status:
+        known_revision, known_leadership, encoded = self._header
+        leadership = self.service.leadership
+        if known_revision != revision or known_leadership is not leadership:
             encoded = messages.WatchResponse(header=self.service.header(revision)).SerializeToString()
-            self._header = revision, status, encoded
+            self._header = revision, leadership, encoded
         return encoded
 
     def event(self, event: Event) -> bytes:
@@ -273,10 +273,7 @@ class WatchStream:
             await self._send(await self._revision(), watch_id=watch_id, canceled=True)
 
     async def _revision(self) -> int:
-        status = self.service.status
-        if status is None:
-            await self.service.look()
-            status = self.service.status
+        status = await self.service.look()
         return max(
             [status.revision if status else 0, *(each.seen_revision for each in self.watches.values())]
         )

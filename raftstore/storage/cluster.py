@@ -157,5 +157,30 @@ class MoveLeaderReply:
     leader: int
 
 
+@message("etcd.leadership")
+@frozen
+class Leadership:
+    """Who leads, as the member that answers knows."""
+
+    member: int = 0
+    """Who answers; 0 while nobody runs who could."""
+    leader: int = 0
+    """0 for nobody."""
+    term: int = 0
+
+
+@message("etcd.await-leader")
+@frozen
+class AwaitLeader(Request[Storage, Leadership]):
+    """Who leads, as soon as it is something else than `known`. Answered by `Leadership`.
+
+    What it says is as old as what the store last answered: whoever asks again with each answer has heard of
+    a new leader, or of none, before anything that came of that.
+    """
+
+    known: Leadership | None = None
+    """What the last answer said; None: to be answered at once."""
+
+
 ClusterChange = MemberAdd | MemberRemove | MemberUpdate | MemberPromote | MemberPublish
 """What goes through the log."""

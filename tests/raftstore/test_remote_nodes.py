@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,7 +27,9 @@ from understudy.raftstore.storage import (
     Watch,
 )
 from understudy.raftstore.storage.cluster import (
+    AwaitLeader,
     ClusterMember,
+    Leadership,
     MemberAdd,
     MemberList,
     MemberPromote,
@@ -178,6 +181,34 @@ def test_a_process_joins_and_another_goes(run: Callable[[Scenario], Any]) -> Non
         await b.settled(named)
 
     run(scenario)
+
+
+def test_every_process_tells_who_leads_as_soon_as_it_answers_under_another_leader() -> None:
+    async def scenario(b: Bench) -> None:
+        heard: dict[int, list[Leadership]] = {member: [] for member in b.stores}
+
+        async def follow(member: int, store: Ref[Storage]) -> None:
+            known = None
+            while True:
+                known = await store.ask(AwaitLeader(known), 3600.0)
+                heard[member].append(known)
+
+        nursery = await b.stack.enter_async_context(b.world.nursery())
+        b.stack.callback(nursery.cancel)
+        for member, store in b.stores.items():
+            nursery.start_soon(follow, member, store)
+        for _ in range(4):
+            target = 1 + (await b.leader()) % 3
+            await b.stores[target].ask(MoveLeader(target))
+            for member, store in b.stores.items():
+                await store.ask(Put(b"k", b"v"))
+                term = (await store.ask(Status())).term
+                assert heard[member][-1] == Leadership(member, target, term)
+        for news in heard.values():
+            assert all(one != next_one for one, next_one in pairwise(news))
+            assert [each.term for each in news] == sorted(each.term for each in news)
+
+    simulated(scenario)
 
 
 def test_a_member_that_moved_is_reached_at_its_new_address() -> None:

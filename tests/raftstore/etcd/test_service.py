@@ -87,6 +87,20 @@ def test_answers_tell_the_new_term_as_soon_as_the_leader_has_moved() -> None:
     play(scenario, raft_group())
 
 
+@pytest.mark.parametrize("schedule", range(5))
+def test_the_first_answer_under_another_leader_tells_its_term(schedule: int) -> None:
+    async def scenario(s: Served) -> None:
+        await s.put(b"k")
+        status = await s.call("/etcdserverpb.Maintenance/Status", messages.StatusRequest())
+        await s.store.ask(StopMember(status.leader))
+        header = (await s.call(f"{KV}Put", messages.PutRequest(key=b"k"))).header
+        now = await s.call("/etcdserverpb.Maintenance/Status", messages.StatusRequest())
+        assert now.leader != status.leader and now.raftTerm > status.raftTerm
+        assert (header.member_id, header.raft_term) == (now.leader, now.raftTerm)
+
+    play(scenario, raft_group(), schedule=schedule)
+
+
 def test_a_transaction_within_another_says_no_revision() -> None:
     async def scenario(s: Served) -> None:
         inner = messages.TxnRequest(success=[messages.RequestOp(request_put=messages.PutRequest(key=b"a"))])
