@@ -72,11 +72,13 @@ bench-actors: $(VENV)/.installed-bench
 bench-store: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/bench_store.py $(ARGS)
 
-# Comparison with a real etcd, histories under faults in simulation, real processes killed: see tests/raftstore/proof.
+# The core's storms; comparison with a real etcd, histories under faults in simulation, real processes killed: see
+# tests/raftstore/proof.
 TIMES ?= 20
 SEED ?= 1000
 campaign-store: $(VENV)/.installed-dev
-	UNDERSTUDY_CAMPAIGN=$(TIMES) UNDERSTUDY_SEED=$(SEED) $(BIN)/pytest tests/raftstore/proof -s --durations=5 $(ARGS)
+	UNDERSTUDY_CAMPAIGN=$(TIMES) UNDERSTUDY_SEED=$(SEED) $(BIN)/pytest \
+		tests/raftstore/test_raft_properties.py tests/raftstore/proof -s --durations=5 $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .understudy .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -261,11 +261,11 @@ class Loopback:
         self.settle()
 
     def compact(self, member: int, keep_entries: int) -> Snapshot:
-        """The member takes a snapshot of what it has applied, unless it just got one that is newer."""
+        """The member takes a snapshot of what it has applied, unless it has one of that already."""
         node, raft = self.nodes[member], self.raft(member)
         index = raft.log.applied_index
         term = raft.log.term_at(index)
-        if term is None or index > raft.log.stable_index:
+        if term is None or index > raft.log.stable_index or index == raft.log.snapshot.index:
             return raft.log.snapshot
         snapshot = Snapshot(index, term, raft.configuration, tuple(node.applied))
         if index > node.disk.snapshot.index:

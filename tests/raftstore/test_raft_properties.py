@@ -12,7 +12,8 @@ from attrs import define, field
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from understudy.raftstore.confchange import Change, ConfigurationChange
+from tests.raftstore.proof.budget import CAMPAIGN, seeds
+from understudy.raftstore.confchange import Change, ConfigurationChange, Transition
 from understudy.raftstore.loopback import Loopback
 from understudy.raftstore.messages import ReadToken
 from understudy.raftstore.options import RaftOptions
@@ -103,10 +104,15 @@ class Weather:
         other = self.group.members[choice // 30 % len(self.group.members)]
         kind = ("voter", "learner", "remove")[choice % 3]
         changes = (Change(kind, target),) if choice % 2 else (Change(kind, target), Change("voter", other))
+        transition: Transition = "auto"
         if choice % 5 == 0:
             changes = ()
+        elif choice % 11 == 0:
+            transition = "explicit"
+        elif choice % 13 == 0:
+            transition = "implicit"
         with suppress(NotLeading, ProposalRefused):
-            self.group.raft(member).propose_configuration(ConfigurationChange(changes))
+            self.group.raft(member).propose_configuration(ConfigurationChange(changes, transition))
 
     def process(self, member: int, crash: str = "") -> None:
         self.group.process(member, crash)
@@ -184,7 +190,7 @@ LEASE_ACTIONS = {
 STEPS = st.lists(st.tuples(st.sampled_from(sorted(ACTIONS)), st.integers(0, 10_000)), max_size=150)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * CAMPAIGN, deadline=None)
 @given(st.sampled_from((1, 2, 3, 5)), STEPS)
 @example(1, [("time", 0), ("process", 0), ("propose", 0), ("crash before sync", 0)])
 def test_raft_is_safe_and_lives_on(size: int, steps: list[tuple[str, int]]) -> None:
@@ -216,20 +222,20 @@ def storm(
     return weather
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(12))
 def test_long_storms(seed: int) -> None:
     weather = storm(seed, 6_000, ACTIONS, 3 + 2 * (seed % 2), OPTIONS)
     assert len(weather.group.committed) > 10
     assert len(weather.group.leaders) > 1
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 def test_long_storms_without_pre_vote_and_check_quorum(seed: int) -> None:
     options = RaftOptions(pre_vote=False, check_quorum=False, max_append_bytes=30, max_inflight_messages=3)
     storm(seed, 3_000, ACTIONS, 3, options)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(8))
 def test_long_storms_with_lease_reads_and_clocks_within_their_bound(seed: int) -> None:
     """No read is stale while no clock goes more than twice as fast as another."""
     options = RaftOptions(lease_read_clock_drift=2.0, max_append_bytes=30, max_inflight_messages=3)
@@ -245,8 +251,21 @@ def test_lease_reads_are_stale_beyond_the_bound() -> None:
             storm(seed, 5_000, LEASE_ACTIONS, 3, options, clock_rates=(0.35, 1.0, 1.0))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(12))
 def test_long_storms_with_changing_members(seed: int) -> None:
     weights = {**ACTIONS, "reconfigure": 5}
     weather = storm(seed, 6_000, weights, 5, OPTIONS)
     assert any(entry.kind == "configuration" for entry in weather.group.committed.values())
+
+
+@pytest.mark.parametrize("seed", seeds(4))
+def test_long_storms_with_changing_members_on_slow_disks(seed: int) -> None:
+    storm(seed, 5_000, {**ACTIONS, "begin": 80, "sync": 20, "process": 20, "reconfigure": 4}, 5, OPTIONS)
+
+
+@pytest.mark.parametrize("seed", seeds(4))
+def test_long_storms_with_lease_reads_and_changing_members(seed: int) -> None:
+    """A lease that one configuration promised holds in the next."""
+    options = RaftOptions(lease_read_clock_drift=2.0, max_append_bytes=30, max_inflight_messages=3)
+    weights = {**LEASE_ACTIONS, "reconfigure": 5, "duplicate": 5, "drop": 3}
+    storm(seed, 6_000, weights, 4, options, clock_rates=(0.7, 1.0, 1.39, 1.2))
