@@ -36,6 +36,7 @@ from understudy.raftstore.membership import (
     Peers,
     Submission,
     Submit,
+    Working,
 )
 from understudy.raftstore.messages import ReadToken
 from understudy.raftstore.options import MemberOptions
@@ -145,6 +146,9 @@ class Clients:
         for submission in submissions:
             request = unwrapped(submission.request)
             waiting = Waiting(asker, submission.number, submission.request)
+            if (asker, submission.number) in self._long:
+                self._answer(waiting, Answer(refusal=Working()))
+                continue
             write = is_write(request)
             if not write and self._answer_here(waiting, request):
                 continue
@@ -183,6 +187,9 @@ class Clients:
         if numbers:
             for number in [number for number in numbers if number < settled]:
                 self._pop(session, number)
+        for asker, number in list(self._long):
+            if asker.session == session and number < settled:
+                del self._long[asker, number]
 
     def _register(self, waiting: Waiting) -> None:
         self._pop(waiting.asker.session, waiting.number)
@@ -420,10 +427,8 @@ class Clients:
     # ---------------------------------------------------------------- what takes long
 
     def _answer_later(self, waiting: Waiting, work: Generator[None, None, Answer]) -> None:
-        key = waiting.asker, waiting.number
-        if key not in self._long:  # Its router sends it again after a while.
-            self._long[key] = waiting, work
-            self.long_work()
+        self._long[waiting.asker, waiting.number] = waiting, work
+        self.long_work()
 
     def go_on(self) -> bool:
         """Do a millisecond or two of what takes long; whether there is more."""

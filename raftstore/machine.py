@@ -112,6 +112,12 @@ def is_serializable(request: Any) -> bool:
     return isinstance(asked, (Status, *LONG_READS))
 
 
+def takes_long(request: Any) -> bool:
+    """Whether an answer may take longer than others do: it is given as long as its making goes on."""
+    asked = unwrapped(request)
+    return isinstance(asked, LONG_READS) or (isinstance(asked, Compact) and asked.physical)
+
+
 def size_bytes(request: Any) -> int:
     """About what a request weighs."""
     match request:

@@ -69,7 +69,8 @@ class Outcome:
 @message("raft.outcomes")
 @frozen
 class Outcomes(Message[Storage]):
-    """A member's answers to a router. `NotLeader` and `Busy` mean: send it again, it was not taken here."""
+    """A member's answers to a router. `NotLeader` and `Busy` mean: send it again, it was not taken here;
+    `Working`: wait on."""
 
     member: int
     session: int
@@ -86,6 +87,15 @@ class Busy(StorageError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+@message("raft.error.working")
+@frozen
+class Working(StorageError):
+    """The answer is being made, and takes long. Routers wait on, and users never see it."""
+
+    def __str__(self) -> str:
+        return "the answer is being made"
 
 
 @message("raft.forward")

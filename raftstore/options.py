@@ -114,6 +114,9 @@ class GroupOptions:
     request_timeout_seconds: float = 4.0
     """A request is answered within this time, if only with `Unavailable`: below what an ask waits by
     default."""
+    long_request_seconds: float = 300.0
+    """What takes long (hashes, physical compactions) is waited for as long as a member says that it is at it,
+    and no longer than this."""
     retry_seconds: float = 1.0
     """A request without an answer is sent again after this time: it, or its answer, may have been lost."""
     probe_seconds: float = 0.2

@@ -15,7 +15,15 @@ from understudy.mailbox import MailboxFull
 from understudy.raftstore import quorum
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.machine import is_serializable, is_write, unwrapped
-from understudy.raftstore.membership import Busy, MemberNews, Membership, Outcomes, Submission, Submit
+from understudy.raftstore.membership import (
+    Busy,
+    MemberNews,
+    Membership,
+    Outcomes,
+    Submission,
+    Submit,
+    Working,
+)
 from understudy.raftstore.options import GroupOptions
 from understudy.raftstore.quorum import VoteResult
 from understudy.raftstore.sessions import Answer
@@ -46,6 +54,8 @@ class Pending:
     retry_s: float
     """When it is sent again, or given up."""
     end_s: float
+    last_s: float
+    """When it is given up even if a member is still at it."""
     settled: Event | None = None
     """Set with the answer, where a task of the actor's own waits for it."""
     answer: Answer | None = None
@@ -133,6 +143,7 @@ class Router:
             Deferred(),
             retry_s=now_s + self.options.retry_seconds,
             end_s=now_s + self.options.request_timeout_seconds,
+            last_s=now_s + self.options.long_request_seconds,
         )
         return pending
 
@@ -209,6 +220,8 @@ class Router:
 
     def _unavailable(self, pending: Pending) -> Unavailable:
         limit_s = self.options.request_timeout_seconds
+        if pending.end_s == pending.last_s:
+            limit_s = self.options.long_request_seconds
         reason = f"no answer within {limit_s:g} s"
         if self._hopeless:
             reason = f"{len(self.running)} of {len(self.members)} members run, which is no majority"
@@ -313,6 +326,9 @@ class Router:
             refusal = answer.refusal
             if refusal is None:
                 self._settle(pending, answer)
+            elif isinstance(refusal, Working):
+                end_s = self.context.world.monotonic() + self.options.request_timeout_seconds
+                pending.end_s = min(pending.last_s, end_s)
             elif isinstance(refusal, NotLeader | Busy):
                 if pending.member == outcomes.member:
                     self._bounced(pending, refusal)

@@ -15,11 +15,13 @@ from attrs import define, evolve, frozen
 
 from understudy.actors import Actor, ChannelWriter
 from understudy.mailbox import ChannelClosed
+from understudy.raftstore.machine import takes_long
 from understudy.raftstore.serving import serving_aside
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
     REQUESTS,
     AsUser,
+    Compact,
     Compacted,
     EmptyKey,
     FutureRevision,
@@ -65,6 +67,8 @@ HONEST_BOOKMARKS: Final = {(3, 4): 25, (3, 5): 8}
 class RemoteOptions:
     request_seconds: float = 4.0
     """A request is answered within this time, if only with `Unavailable`."""
+    long_request_seconds: float = 320.0
+    """The same of what takes long: hashes, and compactions, which are always physical ones here."""
     look_seconds: float = 0.5
     """The protocol tells nobody of a new leader: whoever waits for one has the server asked so often."""
     retry_seconds: float = 0.2
@@ -128,7 +132,9 @@ class RemoteStore(Actor[Storage]):
         if route is None:
             raise Unavailable(f"{type(request).__name__} is not a request for a store over gRPC")
         wire = route.request(request)
-        return route.reply(await self.channel.unary(route.path, wire, self.options.request_seconds, metadata))
+        long = takes_long(request) or isinstance(request, Compact)
+        seconds = self.options.long_request_seconds if long else self.options.request_seconds
+        return route.reply(await self.channel.unary(route.path, wire, seconds, metadata))
 
     async def _await_leader(self, known: Leadership | None) -> Leadership:
         while True:

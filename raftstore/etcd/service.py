@@ -23,6 +23,7 @@ from understudy.actors import (
     World,
 )
 from understudy.mailbox import MailboxFull, Refusal, Request
+from understudy.raftstore.machine import takes_long
 from understudy.raftstore.storage import AsUser, Compact, Status, StatusReply, Storage, StorageError
 from understudy.raftstore.storage.cluster import AwaitLeader, ClusterChange, Leadership, MoveLeader
 
@@ -65,6 +66,8 @@ class ServiceOptions:
     name: str = "default"
     ask_seconds: float = 6.0
     """Above what the store itself takes before it says that it is unavailable."""
+    long_ask_seconds: float = 310.0
+    """The same of what takes long; most clients give up sooner."""
     again_seconds: float = 0.05
     """A store that does not say who leads is asked again after so long."""
     leaderless_seconds: float = 3.0
@@ -187,8 +190,10 @@ class EtcdService:
         return answer
 
     async def _ask(self, request: Request[Storage, Any]) -> Any:
+        options = self.options
+        seconds = options.long_ask_seconds if takes_long(request) else options.ask_seconds
         try:
-            return await self.store.ask(request, self.options.ask_seconds)
+            return await self.store.ask(request, seconds)
         except (AskTimeout, ActorFailed) as error:
             raise RpcError(*errors.TIMED_OUT) from error
         except ActorStopped as error:
@@ -302,5 +307,5 @@ class EtcdService:
         return txn_to(reply, self.header(reply.revision))
 
     async def _compact(self, request: Any, call: Call) -> Any:
-        reply = await self.ask(Compact(request.revision), call)
+        reply = await self.ask(Compact(request.revision, request.physical), call)
         return messages.CompactionResponse(header=self.header(reply.revision))

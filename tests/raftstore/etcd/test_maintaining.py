@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from tests.raftstore.etcd.services import Served, play, refusal
+from understudy.raftstore import mvcc
 from understudy.raftstore.etcd.grpc import Code, RpcError
 from understudy.raftstore.etcd.schema import messages
 from understudy.raftstore.group import raft_group
+from understudy.raftstore.member import Member
 
 CLUSTER = "/etcdserverpb.Cluster/"
 MAINTENANCE = "/etcdserverpb.Maintenance/"
@@ -37,6 +39,56 @@ def test_changes_of_the_members_wait_for_one_another() -> None:
         urls = [list(member.peerURLs) for member in listed.members]
         assert urls[:3] == [["http://h:0"], ["http://h:1"], ["http://h:2"]] and len(urls) == 4
 
+    play(scenario, raft_group())
+
+
+def at_leisure(monkeypatch: pytest.MonkeyPatch, slice_seconds: float) -> None:
+    """Have members take so long for each few keys of what takes long: a store with very many of them."""
+
+    async def work_on(self: Any) -> None:
+        while True:
+            await self._long_work.wait()
+            while self._clients.go_on():
+                await self.world.sleep(slice_seconds, "long work")
+            self._work.set()
+
+    monkeypatch.setattr(Member, "_work_on", work_on)
+    monkeypatch.setattr(mvcc, "HASHED_AT_ONCE", 10)
+    monkeypatch.setattr(mvcc, "PRUNED_AT_ONCE", 10)
+
+
+@pytest.mark.parametrize(
+    ("path", "request_"),
+    [
+        (f"{MAINTENANCE}HashKV", messages.HashKVRequest()),
+        (f"{MAINTENANCE}Hash", messages.HashRequest()),
+        ("/etcdserverpb.KV/Compact", messages.CompactionRequest(revision=301, physical=True)),
+    ],
+)
+def test_what_takes_long_is_waited_for_as_long_as_somebody_is_at_it(
+    path: str, request_: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(s: Served) -> None:
+        for number in range(300):
+            await s.put(b"%d" % number)
+        began_s = s.world.monotonic()
+        await s.channel.unary(path, request_, 1000.0)
+        assert 10.0 < s.world.monotonic() - began_s < 60.0
+
+    at_leisure(monkeypatch, slice_seconds=0.5)
+    play(scenario, raft_group())
+
+
+def test_nothing_is_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(s: Served) -> None:
+        for number in range(300):
+            await s.put(b"%d" % number)
+        began_s = s.world.monotonic()
+        error = await refusal(s.channel.unary(f"{MAINTENANCE}HashKV", messages.HashKVRequest(), 1000.0))
+        assert (error.code, error.message) == (Code.UNAVAILABLE, "etcdserver: request timed out")
+        assert 300.0 <= s.world.monotonic() - began_s < 302.0
+
+    at_leisure(monkeypatch, slice_seconds=15.0)
     play(scenario, raft_group())
 
 
