@@ -96,7 +96,7 @@ class RaftLog:
         them all that follow; entries that are here already stay, so that an old message undoes nothing
         (§5.3)."""
         for offset, entry in enumerate(entries):
-            if entry.index <= self.floor_index or self.term_at(entry.index) == entry.term:
+            if self.term_at(entry.index) == entry.term:
                 continue
             if entry.index <= self.last_index:
                 assert entry.index > self.commit_index, (

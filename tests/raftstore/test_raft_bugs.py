@@ -189,6 +189,22 @@ def test_etcd_12359_what_a_vote_says_to_be_committed_counts_only_in_the_same_log
     assert raft.log.commit_index == 2
 
 
+@pytest.mark.parametrize("pre", [True, False])
+def test_etcd_12359_who_learns_that_a_configuration_is_committed_stands_no_more_for_the_last_one(
+    pre: bool,
+) -> None:
+    log = (entry(1, 1), Entry(2, 1, "configuration", ADD_4, 0), entry(3, 1))
+    raft = member(3, HardState(1, 0, 0), log, pre_vote=pre)
+    raft.campaign()
+    assert raft.role is (Role.PRE_CANDIDATE if pre else Role.CANDIDATE)
+    raft.step(VoteReply(2, 3, raft.term, False, pre, commit_index=1, commit_term=1))
+    assert raft.role is not Role.FOLLOWER
+    raft.step(VoteReply(2, 3, raft.term, False, pre, commit_index=2, commit_term=1))
+    assert raft.role is Role.FOLLOWER
+    work(raft)
+    assert raft.configuration.voters == (1, 2, 3, 4)
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
