@@ -261,7 +261,12 @@ class RealDispatcher(Dispatcher):
     async def park(self, waiter: Waiter, on_cancel: Callable[[], None]) -> Any:
         waiter.task = trio.lowlevel.current_task()
         waiter.on_cancel = on_cancel
-        return await trio.lowlevel.wait_task_rescheduled(waiter.aborted)
+        try:
+            return await trio.lowlevel.wait_task_rescheduled(waiter.aborted)
+        finally:
+            # It mostly has the waiter, which has the task, which has all that this worked on: a cycle, which
+            # only the garbage collector would undo.
+            waiter.on_cancel = None
 
     async def park_to_lend(self, waiter: Waiter, on_cancel: Callable[[], None]) -> Outcome[Any]:
         waiter.task = trio.lowlevel.current_task()

@@ -269,7 +269,7 @@ class Loopback:
             return raft.log.snapshot
         snapshot = Snapshot(index, term, raft.configuration, tuple(node.applied))
         if index > node.disk.snapshot.index:
-            node.disk.forget(snapshot)
+            node.disk.taken(snapshot)
             raft.compact(snapshot, keep_entries)
         return snapshot
 

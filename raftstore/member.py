@@ -83,8 +83,12 @@ class Member(Actor[Membership]):
         self._unsynced: deque[Ready] = deque()
         """Taken by the driver, and not durable yet, in order."""
         self._compacting = False
-        self._applied_bytes = 0
-        """Of entries since the last snapshot."""
+        self._saved_index = 0
+        """Of the last snapshot that is on the disk, or on its way there."""
+        self._unsaved_bytes = 0
+        """Of entries since then."""
+        self._uncut_bytes = 0
+        """Of entries since the last cut of the log in memory."""
         self._news_due = True
         """Something about the group changed that its router wants to know."""
         self._leaving = False
@@ -101,6 +105,7 @@ class Member(Actor[Membership]):
         random = self.world.rng(f"raft {self.context.path}")
         self.raft = Raft(self.member, persistent, self.options.raft, random, self._now_ms())
         self.machine.restore(persistent.snapshot.data)
+        self._saved_index = persistent.snapshot.index
         self._leaving = self.member in self.machine.cluster.removed
         self.peers.learn(self.machine.cluster.all())
         self._feeds = Feeds(self.context, self.machine)
@@ -280,7 +285,8 @@ class Member(Actor[Membership]):
             self._restore(ready.snapshot)
         for entry in ready.committed:
             self._apply(entry)
-            self._applied_bytes += entry.size_bytes
+            self._unsaved_bytes += entry.size_bytes
+            self._uncut_bytes += entry.size_bytes
         if ready.committed:
             self.raft.applied(ready.committed[-1].index)
             self._compact()
@@ -389,6 +395,7 @@ class Member(Actor[Membership]):
         self._feeds.close_all()
         self.machine.restore(snapshot.data)
         self.raft.applied(snapshot.index)
+        self._saved_index, self._unsaved_bytes, self._uncut_bytes = snapshot.index, 0, 0
         self._clients.restored()
         self.peers.learn(self.machine.cluster.all())
         self._news_due = True
@@ -396,25 +403,31 @@ class Member(Actor[Membership]):
             self._leaving = True
 
     def _compact(self) -> None:
-        raft = self.raft
-        if self._compacting:
-            return
-        covered = raft.log.applied_index - raft.log.snapshot.index
-        # A snapshot costs time in proportion to the keys: let as many entries go by, or a quarter as many
-        # bytes, which all stay in memory until then.
-        keys = self.machine.store.keys
-        if covered < max(self.options.snapshot_entries, len(keys)) and self._applied_bytes < max(
-            self.options.snapshot_bytes, keys.size_bytes // 4
-        ):
-            return
-        index = raft.log.applied_index
-        term = raft.log.term_at(index)
-        if term is None or index > raft.log.stable_index:
-            return  # The leader's own snapshot came meanwhile, or the own disk lags behind the others'.
-        snapshot = Snapshot(index, term, raft.configuration, self.machine.snapshot())
-        self._compacting = True
-        self._applied_bytes = 0
-        self.context.start_soon(self._write_snapshot, snapshot)
+        """Take a snapshot when it is time to. In memory it is a view, which costs next to nothing; what is
+        before the view before it can go. On the disk it costs time in proportion to the keys: let as many
+        entries go by, or a quarter as many bytes."""
+        options, keys = self.options, self.machine.store.keys
+        index, before = self.raft.log.applied_index, self.raft.log.snapshot.index
+        cut = index - before >= max(options.keep_entries, len(keys) // 32) or self._uncut_bytes >= max(
+            options.keep_bytes, keys.size_bytes // 32
+        )
+        save = not self._compacting and (
+            index - self._saved_index >= max(options.snapshot_entries, len(keys))
+            or self._unsaved_bytes >= max(options.snapshot_bytes, keys.size_bytes // 4)
+        )
+        if not (cut or save) or index > self.raft.log.stable_index:
+            return  # Not yet; or the own disk lags behind the others'.
+        term = self.raft.log.term_at(index)
+        if term is None:
+            return  # The leader's own snapshot came meanwhile.
+        snapshot = Snapshot(index, term, self.raft.configuration, self.machine.snapshot())
+        self.raft.compact(snapshot, keep_entries=index - before)
+        self.disk.taken(snapshot)
+        self._uncut_bytes = 0
+        if save:
+            self._compacting = True
+            self._saved_index, self._unsaved_bytes = index, 0
+            self.context.start_soon(self._write_snapshot, snapshot)
 
     async def _write_snapshot(self, snapshot: Snapshot) -> None:
         """Beside everything else: a large state takes its time."""
@@ -423,8 +436,6 @@ class Member(Actor[Membership]):
         except StoreFolderError as error:
             self._give_up(error)
             return
-        if snapshot.index > self.raft.log.snapshot.index:
-            self.raft.compact(snapshot, self.options.keep_entries)
         self._compacting = False
 
     # ---------------------------------------------------------------- leadership and leases

@@ -27,6 +27,10 @@ class MemberLog(Protocol):
     async def write(self, readies: Sequence[Ready]) -> None:
         """Make snapshots, entries and hard states durable, in order; returns when they are (figure 2)."""
 
+    def taken(self, snapshot: Snapshot) -> None:
+        """The member has a snapshot of its state in memory: what is kept there of the entries that it covers
+        can go. Its entry is durable; it itself need not be."""
+
     async def compact(self, snapshot: Snapshot) -> None:
         """Make a snapshot of the own state durable, then forget the entries that it covers. Its entry is
         durable."""
@@ -91,7 +95,7 @@ class VolatileLog:
             self.store(ready)
 
     async def compact(self, snapshot: Snapshot) -> None:
-        self.forget(snapshot)
+        """`taken` was enough."""
 
     def spool(self, index: int, term: int) -> Spool:
         return NoSpool()
@@ -114,8 +118,7 @@ class VolatileLog:
             self.hard_state = ready.hard_state
         return True
 
-    def forget(self, snapshot: Snapshot) -> None:
-        """`compact`, at once."""
+    def taken(self, snapshot: Snapshot) -> None:
         if snapshot.index <= self.snapshot.index:
             return  # A leader's snapshot came meanwhile.
         del self.entries[: snapshot.index - self.snapshot.index]

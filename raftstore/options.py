@@ -95,8 +95,12 @@ class MemberOptions:
     """A snapshot is taken, and the log cut, after so many entries, or as many as there are keys; ..."""
     snapshot_bytes: int = field(default=32 << 20, validator=[instance_of(int), gt(0)])
     """... or after so many bytes of entries, or a quarter of what keys and values come to."""
-    keep_entries: int = 1_000
-    """So many entries stay in memory below the snapshot, for followers that lag a little."""
+    keep_entries: int = field(default=5_000, validator=[instance_of(int), gt(0)])
+    """So many entries, or one for 32 keys, stay in memory for followers that
+    lag; ..."""
+    keep_bytes: int = field(default=8 << 20, validator=[instance_of(int), gt(0)])
+    """... or so many bytes of entries, or a 32nd of what keys and values come to. When there are
+    twice as many, the log is cut; whoever lags by more is sent the state."""
     max_forwarded_bytes: int = 32 << 20
     """Requests that were forwarded to the leader and are not answered; what comes beyond is refused."""
     read_seconds: float = 5.0

@@ -187,7 +187,8 @@ class Raft(Elector):
         self._hand_over_when_ready(leadership, to)
 
     def compact(self, snapshot: Snapshot, keep_entries: int) -> None:
-        """Take a durable snapshot of the applied state in place of the log before it."""
+        """Take a snapshot of the applied state in place of the log before it but the last `keep_entries`. It
+        may be in memory only, as long as what is durable makes the same state."""
         self.log.compact(snapshot, keep_entries)
 
     # ------------------------------------------------------------------ Ready

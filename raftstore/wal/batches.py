@@ -14,7 +14,7 @@ from understudy.raftstore.wal.entries import EntryError, array_head, encode_entr
 
 _BATCH = struct.Struct("<QQQQQ")
 """Term, vote, commit index, index and term of a replacing snapshot (0: none). The entries' rows follow."""
-CACHE_BYTES: Final = 16 << 20
+CACHE_BYTES: Final = 4 << 20
 """Encoded entries are kept up to so many bytes: members of one group write them at nearly the same time."""
 
 

@@ -267,6 +267,9 @@ class DiskLog:
     def _chunks(self, snapshot: Snapshot) -> Iterator[bytes]:
         return encode_snapshot(snapshot, self.owner.cluster, self.options.snapshot_chunk_bytes)
 
+    def taken(self, snapshot: Snapshot) -> None:
+        """No entries are held in memory here."""
+
     async def compact(self, snapshot: Snapshot) -> None:
         """Make a snapshot of the own state durable; forget what it makes needless. Beside `write`, not twice
         at a time. Its entry must be durable.

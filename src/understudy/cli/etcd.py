@@ -78,6 +78,7 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
     Every flag can be given as a variable of the environment too, as etcd reads it: ETCD_DATA_DIR for
     --data-dir. A flag overrides its variable.
     """
+    garbage.put_off()
     try:
         from understudy.raftstore.etcd.configuration import EtcdConfig, unknown_variables
     except ModuleNotFoundError as missing:

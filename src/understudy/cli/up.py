@@ -3,7 +3,6 @@
 A real adapter: it looks at the process's clock and limits.
 """
 
-import gc
 import logging
 import os
 import time
@@ -85,8 +84,7 @@ def up(
     etcd_keyfile: str,
 ) -> int:
     """Start a cluster and keep it running until Ctrl-C."""
-    # Nothing that is loaded now will ever be garbage, so looking for it only delays the start.
-    gc.disable()
+    garbage.put_off()
     from understudy.actors.startup import StartError
     from understudy.components.client.kubeconfig import check_writable
 

@@ -1,7 +1,9 @@
 """A whole group whose members keep their logs on simulated disks: power losses, failed syncs, slow disks."""
 
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -10,6 +12,8 @@ from attrs import define, evolve, field
 from understudy.actors import ActorSystem, RealWorld, Ref, Shuffled, SimWorld
 from understudy.actors.sim_disk import SimDisk
 from understudy.raftstore.group import raft_group
+from understudy.raftstore.log import RaftLog
+from understudy.raftstore.memberlog import VolatileLog
 from understudy.raftstore.membership import LocateLeader, StartMember
 from understudy.raftstore.options import GroupOptions, MemberOptions
 from understudy.raftstore.storage import Put, Range, Status, Storage, StorageError, Unavailable
@@ -269,3 +273,29 @@ def test_a_store_that_starts_again_from_the_same_seed_is_answered_as_nobody_befo
 
     for first in (0, 5, 10):
         trio.run(run, first)
+
+
+def in_memory(kind: type[RaftLog | VolatileLog]) -> list[Any]:
+    return [each for each in gc.get_objects() if isinstance(each, kind)]
+
+
+@pytest.mark.parametrize("logs", [LOGS, None], ids=["disk", "memory"])
+def test_what_is_applied_stays_in_memory_only_for_who_lags_a_little(logs: DiskLogs | None) -> None:
+    others = in_memory(RaftLog) + in_memory(VolatileLog)
+
+    def kept_bytes(kind: type[RaftLog | VolatileLog]) -> list[int]:
+        own = [each for each in in_memory(kind) if not any(each is other for other in others)]
+        return [sum(entry.size_bytes for entry in each.entries) for each in own]
+
+    async def main(world: SimWorld) -> None:
+        member = MemberOptions(keep_bytes=20_000)
+        async with ActorSystem.open(world) as system:
+            store = system.spawn(raft_group(GroupOptions(3, member), HOSTS, logs), "etcd")
+            for number in range(200):
+                await store.ask(Put(b"n", b"%d" % number + bytes(1000)))
+            await world.sleep(1.0)
+            cores, volatile = kept_bytes(RaftLog), kept_bytes(VolatileLog)
+            assert len(cores) == 3 and 20_000 <= min(cores) <= max(cores) < 45_000
+            assert (len(volatile), max(volatile, default=0) < 25_000) == (0 if logs else 3, True)
+
+    SimWorld(1).run(main)
