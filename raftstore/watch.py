@@ -29,6 +29,12 @@ class Watcher:
     """The next revision to look at, if it is behind."""
     behind: bool
     wants_bookmark: bool = False
+    what: tuple[object, ...] = field(init=False)
+    """Watches that agree in it see the same events."""
+
+    def __attrs_post_init__(self) -> None:
+        watch = self.watch
+        self.what = (watch.key, watch.range_end, watch.prev_kv, watch.no_put, watch.no_delete)
 
     def wants(self, pair: KeyValue) -> bool:
         watch = self.watch
@@ -51,6 +57,8 @@ class WatchHub:
     """... and of a range."""
     _events: dict[tuple[int, bool, bytes, bool], Event] = field(factory=dict)
     """The events that were made last, by (revision, whether a deletion, key, with prev_kv)."""
+    _latest: dict[tuple[object, ...], WatchBatch] = field(factory=dict)
+    """What watches that were in step are told of the store's revision, by `Watcher.what`."""
 
     def add(self, watch: Watch) -> int:
         """A new watch; returns its id, for `pull`. Raises `EmptyKey`, `Compacted`."""
@@ -81,6 +89,7 @@ class WatchHub:
 
     def changed(self, change: Change) -> list[int]:
         """The store has a new revision, with this change: which watches that were in step now are behind."""
+        self._latest.clear()
         revision = self.store.revision
         woken: dict[int, None] = {}
         for pair in pairs_of(change):
@@ -103,6 +112,10 @@ class WatchHub:
         to be removed then.
         """
         watcher, store = self.watchers[watcher_id], self.store
+        latest = watcher.behind and watcher.cursor == store.revision
+        if latest and (told := self._latest.get(watcher.what)) is not None:
+            watcher.behind = watcher.wants_bookmark = False
+            return told
         chosen: list[KeyValue] = []
         if watcher.behind:
             watcher.behind = False
@@ -117,7 +130,10 @@ class WatchHub:
         if not watcher.behind:
             watcher.wants_bookmark = False
         revision = watcher.cursor - 1 if watcher.behind else store.revision
-        return WatchBatch(revision, tuple([self._event(pair, watcher.watch.prev_kv) for pair in chosen]))
+        batch = WatchBatch(revision, tuple([self._event(pair, watcher.watch.prev_kv) for pair in chosen]))
+        if latest and chosen:
+            self._latest[watcher.what] = batch
+        return batch
 
     def _event(self, pair: KeyValue, prev_kv: bool) -> Event:
         """One object for all who are told of a change at about the same time."""
