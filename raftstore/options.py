@@ -31,7 +31,8 @@ class RaftOptions:
     """Ask whether one could win before raising the term, so that nobody disturbs on his return (thesis §9.6).
     Without it and `check_quorum`, a member that was removed while it was away can hold up elections (§6)."""
     check_quorum: bool = True
-    """A leader that hears no majority for `election_timeout_max_ms` steps down (thesis §6.2)."""
+    """A leader looks every `election_timeout_max_ms` whom it has heard since, and steps down without a
+    majority (thesis §6.2). A look that comes late is excused, as an election timer is."""
     lease_read_clock_drift: float | None = None
     """Answer reads at a leader without asking the others while they have promised it not to elect anybody
     (thesis §6.4.1). It is the bound on which that rests: no member's clock goes so many times as fast as

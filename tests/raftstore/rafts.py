@@ -3,7 +3,7 @@
 from random import Random
 
 from understudy.raftstore.configuration import Configuration
-from understudy.raftstore.messages import Entry, HardState, Message, Snapshot, VoteReply
+from understudy.raftstore.messages import AppendReply, Entry, HardState, Message, Snapshot, VoteReply
 from understudy.raftstore.options import RaftOptions
 from understudy.raftstore.raft import Raft
 from understudy.raftstore.ready import PersistentState, Role
@@ -53,3 +53,13 @@ def elect(raft: Raft, *voters: int) -> None:
         for voter in voters or (2,):
             raft.step(VoteReply(voter, raft.member, raft.term + pre, True, pre))
     assert raft.role is Role.LEADER
+
+
+def leading(**options: float | bool | None) -> Raft:
+    """A leader whose log ends with its own first entry, which is committed and applied."""
+    raft = member(**options)
+    elect(raft)
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, index=1))
+    work(raft)
+    return raft
