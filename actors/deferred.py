@@ -34,9 +34,12 @@ class Deferred(Generic[R]):
     message that was told, nobody hears the answer.
     """
 
-    _reply: Reply | None = field(default=None, init=False)
+    _returned: bool = field(default=False, init=False)
     _life: Incarnation | None = field(default=None, init=False)
     """Who owes it, from its return to its end."""
+    _reply: Reply | None = field(default=None, init=False)
+    """Where it is owed to, as long as it is: a reply refers to this, too, and a cycle would keep the message
+    and the answer until somebody looks for garbage."""
     _done: bool = field(default=False, init=False)
     _value: Any = field(default=None, init=False)
     _error: Exception | None = field(default=None, init=False)
@@ -57,9 +60,7 @@ class Deferred(Generic[R]):
             self._done = True
             self._value = value
             if self._life is not None:
-                self._leave(self._life)
-                assert self._reply is not None, self
-                self._reply.answer(value)
+                self._leave(self._life).answer(value)
 
     def refuse(self, refusal: Refusal) -> None:
         """Refuse the message, as a handler does that raises."""
@@ -82,16 +83,15 @@ class Deferred(Generic[R]):
             self._done = True
             self._error = error
             if self._life is not None:
-                self._leave(self._life)
-                assert self._reply is not None, self
-                self._reply.fail(error)
+                self._leave(self._life).fail(error)
 
     def owe(self, life: Incarnation, envelope: Envelope) -> None:
         """Its handler has returned it: whoever sent the message waits for it from now on."""
-        assert self._reply is None, (
+        assert not self._returned, (
             f"{life.cell.path} returned the same Deferred for two messages: make one each"
         )
-        reply = self._reply = envelope.reply
+        self._returned = True
+        reply = envelope.reply
         if reply is None:
             return
         if self._done:
@@ -103,7 +103,7 @@ class Deferred(Generic[R]):
             reply.fail(LimitReached(life.cell.path, "deferred answers", DEFERRED_MAX))
             self._abandoned()
         else:
-            self._life = life
+            self._life, self._reply = life, reply
             life.owed[self] = envelope
             reply.taken(NOBODY)
             reply.on_abandoned(self._abandoned)
@@ -116,7 +116,9 @@ class Deferred(Generic[R]):
             if self._cancel is not None:
                 self._cancel()
 
-    def _leave(self, life: Incarnation) -> None:
-        self._life = None
+    def _leave(self, life: Incarnation) -> Reply:
+        reply, self._life, self._reply = self._reply, None, None
+        assert reply is not None, self
         life.owed.pop(self, None)
         life.free_slot()
+        return reply
