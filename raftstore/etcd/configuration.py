@@ -15,6 +15,8 @@ from understudy.raftstore.storage.cluster import ClusterMember
 from .autocompaction import Compactor, compactor, parse_duration
 from .listening import Url, parse_url
 
+MEMBERS: Final = 3
+"""Of a cluster that is one process."""
 DEFAULT_CLIENT_URL: Final = "http://localhost:2379"
 DEFAULT_PEER_URL: Final = "http://localhost:2380"
 ELECTION_MS_MAX: Final = 50_000
@@ -28,7 +30,7 @@ class EtcdConfig:
     name: str = "default"
     data_dir: str = ""
     """Empty: `NAME.etcd` in the working folder."""
-    members: int = 3
+    members: int = MEMBERS
     listen_client_urls: str = DEFAULT_CLIENT_URL
     advertise_client_urls: str = ""
     listen_peer_urls: str = DEFAULT_PEER_URL
@@ -52,6 +54,7 @@ class EtcdConfig:
     grpc_keepalive_interval: str = "2h"
     """As Go writes durations."""
     grpc_keepalive_timeout: str = "20s"
+    experimental_watch_progress_notify_interval: str = "10m"
     cert_file: str = ""
     key_file: str = ""
     trusted_ca_file: str = ""
@@ -59,6 +62,8 @@ class EtcdConfig:
     peer_cert_file: str = ""
     peer_key_file: str = ""
     peer_trusted_ca_file: str = ""
+    peer_client_cert_auth: bool = False
+    """Members always want one another's certificates, where they have any."""
 
     @property
     def alone(self) -> bool:
@@ -131,9 +136,25 @@ class EtcdConfig:
             raise StartError("--grpc-keepalive-interval and --grpc-keepalive-timeout are above 0")
         return interval, timeout
 
+    def progress_seconds(self) -> float:
+        """After how long without events a watch that asks for it hears how far it is. Raises StartError."""
+        flag, text = (
+            "--experimental-watch-progress-notify-interval",
+            self.experimental_watch_progress_notify_interval,
+        )
+        try:
+            seconds = parse_duration(text)
+        except ValueError as error:
+            raise StartError(f"{flag}: {error}", "for example 10m") from None
+        if not seconds:
+            raise StartError(f"{flag} is above 0")
+        return seconds
+
     def group_options(self) -> GroupOptions:
         """The knobs of the group. Raises StartError."""
         member = MemberOptions(raft=self._raft_options(), store=self._store_options())
+        if self.snapshot_count is not None and self.snapshot_count < 1:
+            raise StartError(f"--snapshot-count is {self.snapshot_count}", "it is 1 or more")
         if self.snapshot_count is not None:
             member = evolve(member, snapshot_entries=self.snapshot_count)
         return GroupOptions(members=self.members, member=member, max_request_bytes=self.max_request_bytes)
@@ -151,6 +172,12 @@ class EtcdConfig:
 
     def _raft_options(self) -> RaftOptions:
         defaults = RaftOptions()
+        for flag, given in (
+            ("--heartbeat-interval", self.heartbeat_interval),
+            ("--election-timeout", self.election_timeout),
+        ):
+            if given is not None and given < 1:
+                raise StartError(f"{flag} must be >0 (set to {given}ms)")
         if self.heartbeat_interval is None and self.election_timeout is None:
             return defaults
         heartbeat = self.heartbeat_interval or defaults.heartbeat_ms
@@ -179,23 +206,56 @@ class EtcdConfig:
         """Refuse what cannot be. Raises StartError."""
         self.client_urls()
         self.advertised_urls()
-        parse_urls(self.listen_peer_urls, "--listen-peer-urls")
+        if len(parse_urls(self.listen_peer_urls, "--listen-peer-urls")) > 1:
+            raise StartError(
+                "--listen-peer-urls names several", "name one; 0.0.0.0 is every address of this machine"
+            )
         self.cluster()
+        self._check_processes()
         if self.initial_cluster_state not in ("new", "existing"):
             raise StartError(
                 f"--initial-cluster-state is {self.initial_cluster_state!r}", "it is new or existing"
             )
+        self._check_certificates()
+        self.group_options()
+        self.compactor()
+        self.keepalive_seconds()
+        self.progress_seconds()
+
+    def _check_processes(self) -> None:
+        """Refuse flags of one process with those of several. Raises StartError."""
+        if self.alone and self.initial_cluster_state == "existing":
+            raise StartError(
+                "--initial-cluster-state existing needs --initial-cluster",
+                "it names the members that are there, and this one: `etcdctl member add` prints it",
+            )
+        if not self.alone and self.members != MEMBERS:
+            raise StartError(
+                "--members and --initial-cluster exclude each other",
+                "with --initial-cluster this process is one member",
+            )
+
+    def _check_certificates(self) -> None:
+        """Raises StartError."""
         if bool(self.cert_file) != bool(self.key_file):
             raise StartError("--cert-file and --key-file go together", "give both, or neither")
+        if (self.client_cert_auth or self.trusted_ca_file) and not self.cert_file:
+            raise StartError(
+                "--client-cert-auth and --trusted-ca-file need --cert-file and --key-file",
+                "without TLS no client shows a certificate, and everybody would be served",
+            )
+        if self.client_cert_auth and not self.trusted_ca_file:
+            raise StartError("--client-cert-auth needs to know whom to trust", "give --trusted-ca-file")
         peer_files = (self.peer_cert_file, self.peer_key_file, self.peer_trusted_ca_file)
         if any(peer_files) and not all(peer_files):
             raise StartError(
                 "--peer-cert-file, --peer-key-file and --peer-trusted-ca-file go together",
                 "members know one another by their certificates: give all three, or none",
             )
-        self.group_options()
-        self.compactor()
-        self.keepalive_seconds()
+        if self.peer_client_cert_auth and not self.peer_cert_file:
+            raise StartError(
+                "--peer-client-cert-auth needs --peer-cert-file, --peer-key-file and --peer-trusted-ca-file"
+            )
 
 
 def parse_urls(text: str, what: str) -> list[Url]:

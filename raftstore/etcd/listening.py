@@ -133,10 +133,9 @@ def _explained(what: str, url: Url, error: OSError) -> StartError:
     return StartError(f"{what}: cannot bind to {url}: {error.strerror or error}")
 
 
-def server_tls(
-    cert_file: str, key_file: str, trusted_ca_file: str = "", *, client_cert_auth: bool = False
-) -> ssl.SSLContext:
-    """TLS as a server from PEM files, offering HTTP/2 and HTTP/1.1.
+def server_tls(cert_file: str, key_file: str, trusted_ca_file: str = "") -> ssl.SSLContext:
+    """TLS as a server from PEM files, offering HTTP/2 and HTTP/1.1. With somebody to trust, clients show a
+    certificate by him: so it is with etcd, too.
 
     Raises:
         StartError: a file is missing, unreadable or no certificate or key.
@@ -145,9 +144,7 @@ def server_tls(
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2", "http/1.1"])
     load_pem(context, cert_file, key_file, trusted_ca_file)
-    if client_cert_auth:
-        if not trusted_ca_file:
-            raise StartError("--client-cert-auth needs to know whom to trust", "give --trusted-ca-file")
+    if trusted_ca_file:
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 

@@ -19,6 +19,8 @@ from .foreground import serve_until_stopped
 if TYPE_CHECKING:
     from understudy.raftstore.wal.folder import Identity
 
+log = logging.getLogger("understudy.etcd")
+
 STOP_SECONDS_MAX = 5.0
 """A stop that takes longer is cut off."""
 
@@ -51,7 +53,7 @@ def _switch(name: str, help_text: str) -> Callable[[F], F]:
 @_flag("heartbeat-interval", type=int, default=None, help="Milliseconds between heartbeats.")
 @_flag("election-timeout", type=int, default=None, help="Milliseconds without a leader before an election.")
 @_flag("snapshot-count", type=int, default=None, help="Entries of the log between two snapshots.")
-@_flag("max-request-bytes", type=int, default=1_572_864, help="The largest request.")
+@_flag("max-request-bytes", type=click.IntRange(1), default=1_572_864, help="The largest request.")
 @_flag("max-txn-ops", type=click.IntRange(1), default=128, help="Operations of one transaction.")
 @_flag("quota-backend-bytes", type=int, default=0, help="Room for keys and values; 0: 2 GiB, -1: no limit.")
 @_flag("bcrypt-cost", type=int, default=10, help="Cost of hashing passwords.")
@@ -60,13 +62,19 @@ def _switch(name: str, help_text: str) -> Callable[[F], F]:
 @_flag("auto-compaction-retention", default="0", help="How long, or how many revisions, to keep; 0 for all.")
 @_flag("grpc-keepalive-interval", default="2h", help="A client silent for so long is asked for a sign ...")
 @_flag("grpc-keepalive-timeout", default="20s", help="... and is gone if none comes within so long.")
+@_flag(
+    "experimental-watch-progress-notify-interval",
+    default="10m",
+    help="A quiet watch that asks for it hears so often how far it is.",
+)
 @_flag("cert-file", default="", help="PEM certificate for clients.")
 @_flag("key-file", default="", help="PEM key for clients.")
-@_flag("trusted-ca-file", default="", help="PEM certificates that sign clients' certificates.")
+@_flag("trusted-ca-file", default="", help="PEM certificates that sign clients': only those are served.")
 @_flag("peer-cert-file", default="", help="PEM certificate among members; its name is the member's.")
 @_flag("peer-key-file", default="", help="PEM key among members.")
 @_flag("peer-trusted-ca-file", default="", help="PEM certificates that sign members' certificates.")
-@_switch("client-cert-auth", "Serve only clients with a certificate.")
+@_switch("client-cert-auth", "Who comes without a token is the user of its certificate's common name.")
+@_switch("peer-client-cert-auth", "Members want one another's certificates: always, where they have any.")
 @_flag("log-level", default="info", help="debug, info, warn or error.")
 @click.option("--logger", default="zap", hidden=True)
 def etcd(log_level: str, logger: str, **flags: Any) -> int:
@@ -94,7 +102,7 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
     for name in unknown_variables(
         os.environ, {f"ETCD_{flag.upper()}" for flag in (*flags, "log_level", "logger")}
     ):
-        logging.getLogger("understudy").warning("unrecognized environment variable %s", name)
+        log.warning("unrecognized environment variable %s", name)
     config = EtcdConfig(**flags)
     return serve_until_stopped(lambda: _serve(config), StartError, STOP_SECONDS_MAX)
 
@@ -126,12 +134,10 @@ async def _serve(config: Any) -> None:
     _make_folder(folder)
     tls = None
     if config.cert_file:
-        tls = server_tls(
-            config.cert_file,
-            config.key_file,
-            config.trusted_ca_file,
-            client_cert_auth=config.client_cert_auth,
-        )
+        tls = server_tls(config.cert_file, config.key_file, config.trusted_ca_file)
+        for url in config.client_urls():
+            if url.scheme == "http":
+                log.warning("%s is not https: who comes there shows and sees no certificate", url)
     bound = [await bind(url, tls, "--listen-client-urls") for url in config.client_urls()]
     _check_members(config, folder)
     owner = await _owner(config, folder)
@@ -143,6 +149,7 @@ async def _serve(config: Any) -> None:
         keepalive_timeout_seconds=keepalive_timeout_seconds,
         cluster_id=cluster,
         name=config.name,
+        progress_seconds=config.progress_seconds(),
         max_request_bytes=config.max_request_bytes,
         certificates_name_users=config.client_cert_auth,
     )
