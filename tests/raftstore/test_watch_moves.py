@@ -50,3 +50,52 @@ def test_each_revision_once_though_leaders_go(fault: str, seed: int) -> None:
             assert restarts == [0], "what becomes of a member is no fault of the router's"
 
     SimWorld(seed, Shuffled(seed) if seed else None).run(main)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_reads_slowly_misses_nothing_when_leaders_go(seed: int) -> None:
+    async def main(world: SimWorld) -> None:
+        async with ActorSystem.open(world) as system:
+            store: Ref[Storage] = system.spawn(raft_group(hosts=HOSTS), "etcd")
+            writer, reader = system.channel("watch", 2)
+            await store.ask(OpenWatch(Watch(b"k"), writer))
+            revisions = [(await store.ask(Put(b"k", b"%d" % number))).revision for number in range(30)]
+            # What waits for room at the group and at the leader is there still when the leader has gone.
+            await system.stop(system.ref(f"/etcd/member-{await store.ask(LocateLeader())}"))
+            revisions += [(await store.ask(Put(b"k", b"%d" % number))).revision for number in range(30)]
+            seen: list[int] = []
+            with world.deadline(30.0):
+                while len(seen) < len(revisions):
+                    seen += [event.kv.mod_revision for event in (await reader.receive()).events]
+                    await world.sleep(0.01)
+            assert seen == revisions
+            reader.cancel()
+
+    SimWorld(seed, Shuffled(seed) if seed else None).run(main)
+
+
+def test_who_leaves_while_nobody_leads_is_looked_after_no_longer() -> None:
+    async def main(world: SimWorld) -> None:
+        async with ActorSystem.open(world) as system:
+            store: Ref[Storage] = system.spawn(raft_group(hosts=HOSTS), "etcd")
+            await store.ask(Put(b"k", b""))
+
+            def tasks() -> int:
+                return next(status.tasks for status in system.statistics() if status.path == "/etcd")
+
+            before = tasks()
+            readers = []
+            for number in range(5):
+                writer, reader = system.channel(f"watch {number}", 2)
+                await store.ask(OpenWatch(Watch(b"k"), writer))
+                readers.append(reader)
+            for member in (1, 2, 3):
+                await system.stop(system.ref(f"/etcd/member-{member}"))
+            await world.sleep(1.0)
+            assert tasks() == before + len(readers), "each looks for a member"
+            for reader in readers:
+                reader.cancel()
+            await world.sleep(0.1)
+            assert tasks() == before
+
+    SimWorld(1).run(main)
