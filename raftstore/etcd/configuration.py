@@ -138,12 +138,9 @@ class EtcdConfig:
 
     def progress_seconds(self) -> float:
         """After how long without events a watch that asks for it hears how far it is. Raises StartError."""
-        flag, text = (
-            "--experimental-watch-progress-notify-interval",
-            self.experimental_watch_progress_notify_interval,
-        )
+        flag = "--experimental-watch-progress-notify-interval"
         try:
-            seconds = parse_duration(text)
+            seconds = parse_duration(self.experimental_watch_progress_notify_interval)
         except ValueError as error:
             raise StartError(f"{flag}: {error}", "for example 10m") from None
         if not seconds:

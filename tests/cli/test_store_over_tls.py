@@ -63,6 +63,19 @@ def test_a_cluster_runs_on_an_etcd_behind_tls(url: str, files: Path, tmp_path: P
         assert etcdctl(url, *known, "get", key, "--keys-only").strip() == key
 
 
+def test_who_is_told_whom_to_trust_serves_nobody_else(files: Path, tmp_path: Path) -> None:
+    required("etcdctl", "etcd-client")
+    flags = ["--cert-file", str(files / "server.pem"), "--key-file", str(files / "server.key")]
+    flags += ["--trusted-ca-file", str(files / "ca.pem")]
+    (tmp_path / "theirs").mkdir()
+    for served in (understudy_etcd(tmp_path, *flags), real_etcd(tmp_path / "theirs", *flags)):
+        with served as url:
+            known = ["--cacert", str(files / "ca.pem"), "--dial-timeout", "1s"]
+            assert "Error" in etcdctl(url, *known, "put", "k", "v")
+            known += ["--cert", str(files / "client.pem"), "--key", str(files / "client.key")]
+            assert etcdctl(url, *known, "put", "k", "v") == "OK"
+
+
 def test_a_server_that_nobody_vouches_for_is_refused(url: str, files: Path, tmp_path: Path) -> None:
     said = complaint(tmp_path, "--store", f"etcd={url}")
     assert re.search(r"its certificate is not good: .*--etcd-cafile names who vouches for it", said)
