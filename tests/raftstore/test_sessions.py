@@ -108,9 +108,10 @@ def test_what_its_router_gave_up_is_not_done_any_more() -> None:
     """It waits for nothing below `settled`: what comes late must not undo what came after."""
     machine = StateMachine()
     machine.apply(command(2, Put(b"k", b"new"), settled=2))
-    answer, woken, done = machine.apply(command(1, DeleteRange(b"k"), settled=0))
-    assert isinstance(answer.refusal, Unavailable) and not (woken or done)
-    assert machine.store.range(Range(b"k")).count == 1
+    for each in (machine, moved(machine)):
+        answer, woken, done = each.apply(command(1, DeleteRange(b"k"), settled=0))
+        assert isinstance(answer.refusal, Unavailable) and not (woken or done)
+        assert each.store.range(Range(b"k")).count == 1
 
 
 def test_answers_are_remembered_no_longer_than_somebody_may_ask_again() -> None:

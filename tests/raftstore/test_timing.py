@@ -163,6 +163,17 @@ def test_a_keep_alive_does_not_overtake_a_checkpoint() -> None:
     assert group.machine.timing.leases.left_s(lease, group.now_s) == 60.0
 
 
+def test_a_checkpoint_leaves_a_lease_no_less_than_it_has() -> None:
+    """Seconds are rounded up: the next leader must not end it before its time."""
+    group = Group()
+    lease = group.ask(LeaseGrant(60)).reply.id
+    group.now_s = 0.75
+    group.ask(LeaseKeepAlive(lease))
+    group.now_s = 11.0
+    group.propose_due()
+    assert group.log == [LeaseCheckpoint(((lease, 50),))]
+
+
 def test_what_was_applied_is_under_way_no_more() -> None:
     group = Group()
     ends, stays = (group.ask(LeaseGrant(ttl_s)).reply.id for ttl_s in (10, 60))
