@@ -135,8 +135,11 @@ def test_a_new_leader_gives_a_lease_what_its_checkpoint_left_of_it() -> None:
 
 def test_a_lease_that_lasts_no_longer_than_the_interval_has_no_checkpoints() -> None:
     group = Group()
-    group.ask(LeaseGrant(10))
+    lease = group.ask(LeaseGrant(10)).reply.id
     assert group.machine.timing.next_deadline_s() == 10.0
+    group.now_s = 10.0
+    group.propose_due()
+    assert group.log == [LeaseRevoke(lease)]
 
 
 def test_a_keep_alive_does_not_overtake_the_end_of_its_lease() -> None:

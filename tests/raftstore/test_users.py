@@ -1,22 +1,33 @@
 """Users, roles and permissions: decisions against a naive twin, refusals as etcd has them."""
 
+from typing import Any
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from understudy.actors import SimWorld, World
 from understudy.mailbox import decode, encode
 from understudy.properties.store_requests import AUTH_REQUESTS, PERMISSIONS
 from understudy.raftstore.authorization import check_permission
 from understudy.raftstore.keyspace import in_range
 from understudy.raftstore.leases import LeaseState, LeaseTable
 from understudy.raftstore.machine import StateMachine
-from understudy.raftstore.passwords import hash_password, make_salt, password_matches
+from understudy.raftstore.passwords import (
+    ATTEMPTS,
+    hash_password,
+    make_salt,
+    password_matches,
+    serve_password,
+)
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
     AssignToken,
     AsUser,
     AuthDisable,
     AuthEnable,
+    Authenticate,
+    AuthenticateReply,
     AuthError,
     AuthStatus,
     Compact,
@@ -26,6 +37,8 @@ from understudy.raftstore.storage import (
     HashKV,
     LeaseRevoke,
     LeaseTimeToLive,
+    PasswordHash,
+    PasswordHashReply,
     Permission,
     Put,
     Range,
@@ -323,3 +336,46 @@ def test_salts_are_what_bcrypt_reads(drawn: bytes) -> None:
     assert hashed.startswith(salt) and password_matches(b"secret", hashed)
     assert not password_matches(b"Secret", hashed)
     assert not password_matches(b"x" * 80, hashed) and not password_matches(b"", b"")
+
+
+@pytest.mark.parametrize("changes", [0, 1, ATTEMPTS - 1, ATTEMPTS])
+def test_a_password_is_compared_again_when_users_changed_meanwhile_and_not_for_ever(changes: int) -> None:
+    hashed = hash_password(b"secret", make_salt(bytes(16), 4)).decode()
+    asked: list[Any] = []
+
+    async def ask(request: Any) -> Any:
+        asked.append(request)
+        compared = sum(isinstance(each, PasswordHash) for each in asked)
+        if isinstance(request, PasswordHash):
+            return PasswordHashReply(1, compared, hashed)
+        if request.auth_revision <= changes:
+            raise AuthError("old auth revision")
+        return AuthenticateReply(1, "token")
+
+    async def main(world: World) -> Any:
+        return await serve_password(Authenticate("ada", "secret"), ask, world, 4)
+
+    if changes < ATTEMPTS:
+        assert SimWorld(1).run(main) == AuthenticateReply(1, "token")
+    else:
+        with pytest.raises(AuthError, match="old auth revision: users change faster"):
+            SimWorld(1).run(main)
+    nonces = [each.nonce for each in asked if isinstance(each, AssignToken)]
+    assert len(set(nonces)) == min(changes + 1, ATTEMPTS)
+
+
+def test_what_else_is_refused_while_a_password_is_compared_is_told() -> None:
+    hashed = hash_password(b"secret", make_salt(bytes(16), 4)).decode()
+
+    async def ask(request: Any) -> Any:
+        if isinstance(request, PasswordHash):
+            return PasswordHashReply(1, 1, hashed)
+        raise AuthError("auth not enabled")
+
+    async def main(world: World, password: str) -> Any:
+        return await serve_password(Authenticate("ada", password), ask, world, 4)
+
+    with pytest.raises(AuthError, match="auth not enabled"):
+        SimWorld(1).run(lambda world: main(world, "secret"))
+    with pytest.raises(AuthError, match="authentication failed"):
+        SimWorld(1).run(lambda world: main(world, "wrong"))
