@@ -3,11 +3,18 @@
 etcd serves them beside gRPC on the same port; one request a connection is enough for them.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs
 
 import httptools
 import orjson
 from attrs import frozen
+
+from understudy.raftstore.storage import AuthError, Range
+
+from .grpc import RpcError
 
 if TYPE_CHECKING:
     from .service import EtcdService
@@ -15,6 +22,8 @@ if TYPE_CHECKING:
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What an HTTP/2 client says first."""
 HEAD_BYTES_MAX: Final = 16 * 1024
+_ALARM = re.compile(r"\balarm:(\w+)")
+"""In what a member says of itself."""
 _REASONS: Final = {
     200: "OK",
     400: "Bad Request",
@@ -29,6 +38,7 @@ class Http1Request:
     method: str
     path: str
     """Empty when it is no HTTP at all."""
+    query: str = ""
 
 
 class Http1Reader:
@@ -59,8 +69,8 @@ class Http1Reader:
             return Http1Request("", "")
         if not self._complete:
             return None
-        path = self._url.split(b"?")[0].decode("latin-1")
-        return Http1Request(self._parser.get_method().decode("ascii"), path)
+        path, _, query = self._url.decode("latin-1").partition("?")
+        return Http1Request(self._parser.get_method().decode("ascii"), path, query)
 
 
 async def answer(service: "EtcdService", request: Http1Request) -> bytes:
@@ -71,9 +81,9 @@ async def answer(service: "EtcdService", request: Http1Request) -> bytes:
         return _http(405, "text/plain", b"Method Not Allowed\n")
     match request.path:
         case "/health":
-            healthy = bool((await service.follow()).leader)
-            body = {"health": "true" if healthy else "false", "reason": "" if healthy else "RAFT NO LEADER"}
-            response = _http(200 if healthy else 503, "application/json", orjson.dumps(body))
+            reason = await _why_unhealthy(service, parse_qs(request.query))
+            body = {"health": "false" if reason else "true", "reason": reason}
+            response = _http(503 if reason else 200, "application/json", orjson.dumps(body))
         case "/version":
             response = _http(200, "application/json", orjson.dumps(await _version(service)))
         case "/metrics":
@@ -89,6 +99,26 @@ def _http(status: int, content_type: str, body: bytes) -> bytes:
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body
+
+
+async def _why_unhealthy(service: "EtcdService", query: Mapping[str, Sequence[str]]) -> str:
+    """What is wrong, as etcd 3.5 looks for it: alarms but for those of `exclude`, whether there is a leader,
+    and whether a key can be read; with `serializable=true` at this member alone. Empty: nothing."""
+    serializable = query.get("serializable", [""])[0] == "true"
+    status = await service.look()
+    for error in status.errors if status is not None else ():
+        raised = _ALARM.search(error)
+        if raised is not None and raised[1] not in query.get("exclude", ()):
+            return f"ALARM {raised[1]}"
+    if (status is None or not status.leader) and not serializable:
+        return "RAFT NO LEADER"
+    try:
+        await service.ask(Range(b"\0", limit=1, keys_only=True, serializable=serializable))
+    except RpcError as error:
+        # Nobody asks here on anybody's behalf: who is refused for that has been answered.
+        if not isinstance(error.__cause__, AuthError):
+            return f"RANGE ERROR:{error.message}"
+    return ""
 
 
 async def _version(service: "EtcdService") -> dict[str, str]:

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -26,8 +27,8 @@ from understudy.raftstore.etcd.schema import messages
 from understudy.raftstore.etcd.server import CONNECTIONS_MAX, IDLE_MAX, Connection, EtcdFront
 from understudy.raftstore.etcd.service import EtcdService, ServiceOptions
 from understudy.raftstore.memory import memory_store
-from understudy.raftstore.serving import serving_aside
-from understudy.raftstore.storage import Put, Range, RangeReply, Storage
+from understudy.raftstore.serving import serving, serving_aside
+from understudy.raftstore.storage import Put, Range, RangeReply, Status, StatusReply, Storage, Unavailable
 
 
 @asynccontextmanager
@@ -83,6 +84,45 @@ async def test_a_probe_and_a_dashboard_use_the_same_port() -> None:
         assert status == 200 and b"\netcd_server_has_leader 1\n" in body
         assert (await get(url, "/nothing"))[0] == 404
         assert (await get(url, "/health", "POST"))[0] == 405
+
+
+async def test_health_is_of_alarms_a_leader_and_a_read() -> None:
+    async with front() as url, channel(url) as client:
+        alarm = messages.AlarmRequest(action=1, memberID=1, alarm=1)
+        await client.unary("/etcdserverpb.Maintenance/Alarm", alarm, 5.0)
+        assert await get(url, "/health") == (503, b'{"health":"false","reason":"ALARM NOSPACE"}')
+        assert (await get(url, "/health?exclude=CORRUPT"))[0] == 503
+        assert (await get(url, "/health?exclude=CORRUPT&exclude=NOSPACE"))[0] == 200
+    async with front(store=Leaderless) as url:
+        assert await get(url, "/health") == (503, b'{"health":"false","reason":"RAFT NO LEADER"}')
+        assert (await get(url, "/health?serializable=true"))[0] == 200
+    async with front(store=Unreadable) as url:
+        status, body = await get(url, "/health")
+        assert status == 503 and json.loads(body)["reason"].startswith("RANGE ERROR:etcdserver: ")
+
+
+class Leaderless(Actor[Storage]):
+    """A store that answers what its member has, and knows no leader."""
+
+    leader = 0
+    _status = serving(Status)
+    _range = serving(Range)
+
+    def serve(self, request: Status | Range) -> Any:
+        if isinstance(request, Status):
+            return StatusReply(1, "3.5.13", 1, self.leader, 1, 1, 1, 0, 0)
+        return self.read(request)
+
+    def read(self, request: Range) -> RangeReply:
+        if not request.serializable:
+            raise Unavailable("no leader")
+        return RangeReply(1, (), more=False, count=0)
+
+
+class Unreadable(Leaderless):
+    """One that believes in a leader, and cannot reach it."""
+
+    leader = 2
 
 
 async def test_calls_side_by_side_on_one_connection() -> None:

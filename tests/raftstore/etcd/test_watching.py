@@ -1,6 +1,5 @@
 """Answers of watches, whose parts are encoded once for all who are told the same."""
 
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,7 +7,8 @@ from tests.raftstore.etcd.test_service import Served, play
 from understudy.raftstore.etcd.schema import messages
 from understudy.raftstore.etcd.translation import event_to
 from understudy.raftstore.etcd.watching import ENCODED_BYTES_MAX, ENCODED_MAX, MORE_FOLLOWS
-from understudy.raftstore.storage import Event, KeyValue, Status
+from understudy.raftstore.storage import Event, KeyValue
+from understudy.raftstore.storage.cluster import Leadership
 
 WATCHES = 12
 
@@ -46,7 +46,7 @@ def test_headers_follow_who_leads() -> None:
     async def scenario(s: Served) -> None:
         terms = []
         for term in (7, 8):
-            s.service.status = evolve(await s.store.ask(Status()), term=term)
+            s.service.leadership = Leadership(member=1, leader=1, term=term)
             encoded = s.service.encoded.header(5)
             terms.append(messages.WatchResponse.FromString(encoded).header.raft_term)
         assert terms == [7, 8]
