@@ -14,11 +14,12 @@ from understudy.actors import World
 from understudy.actors.disk import Disk, File
 from understudy.raftstore.messages import Snapshot
 from understudy.raftstore.wal.errors import Damaged
-from understudy.raftstore.wal.snapshot_files import ADVICE, READ_BYTES
+from understudy.raftstore.wal.snapshot_files import READ_BYTES
 from understudy.raftstore.wal.snapshot_format import SnapshotError, SnapshotReader, snapshot_stream
 
 BLOCK_BYTES: Final = 512
 DIGEST_BYTES: Final = 32
+SAVE_AGAIN: Final = "Take a copy of it, or save another one: `etcdctl snapshot save FILE`"
 _LENGTH_BYTES: Final = 8
 
 
@@ -77,7 +78,7 @@ async def read_saved_snapshot(
             raise SnapshotError(stream_bytes, "the SHA-256 at the end is that of another file")
         return reader.snapshot(), reader
     except SnapshotError as error:
-        raise Damaged(path, error.what, ADVICE, error.offset) from error
+        raise Damaged(path, error.what, SAVE_AGAIN, error.offset) from error
 
 
 async def _parts(file: File, size: int) -> tuple[int, bytes]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from . import complain, garbage
-from .folders import owners
+from .folders import make_folder, owners
 from .foreground import serve_until_stopped
 
 if TYPE_CHECKING:
@@ -107,15 +107,6 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
     return serve_until_stopped(lambda: _serve(config), StartError, STOP_SECONDS_MAX)
 
 
-def _make_folder(folder: Path) -> None:
-    from understudy.actors.startup import StartError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(f"--data-dir: cannot make {folder}: {error.strerror}") from error
-
-
 async def _serve(config: Any) -> None:
     import trio
     from attrs import evolve
@@ -131,7 +122,7 @@ async def _serve(config: Any) -> None:
 
     config.check()
     folder = Path(config.folder)
-    _make_folder(folder)
+    make_folder(folder)
     tls = None
     if config.cert_file:
         tls = server_tls(config.cert_file, config.key_file, config.trusted_ca_file)

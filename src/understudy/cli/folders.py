@@ -58,6 +58,16 @@ async def owners(folder: Path) -> "list[Identity]":
     return found
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those that it is in, if they are not there. Raises StartError."""
+    from understudy.actors.startup import StartError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"--data-dir: cannot make {folder}: {error.strerror}", "name another one") from error
+
+
 def run_on_folder(main: Callable[[], Awaitable[int]]) -> int:
     """Run it to its end; see `guarded`."""
     import trio
@@ -68,10 +78,13 @@ def run_on_folder(main: Callable[[], Awaitable[int]]) -> int:
 def guarded(main: Callable[[], int]) -> int:
     """Run it; returns its exit code, 1 for damage or 2 for a mistake, each told in a line."""
     from understudy.actors.disk import DiskError
+    from understudy.actors.startup import StartError
     from understudy.raftstore.wal.errors import Damaged, StoreFolderError, unusable
 
     try:
         return main()
+    except StartError as error:
+        return complain(error.message, error.hint)
     except Damaged as error:
         click.echo(f"understudy: {error}", err=True)
         return 1

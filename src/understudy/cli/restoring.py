@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import complain
-from .folders import member_folders, run_on_folder
+from .folders import make_folder, member_folders, run_on_folder
 
 if TYPE_CHECKING:
     from understudy.raftstore.etcd.configuration import EtcdConfig
+    from understudy.raftstore.messages import Snapshot
     from understudy.raftstore.storage.cluster import ClusterMember
+    from understudy.raftstore.wal.snapshot_format import SnapshotReader
 
 TOKEN = "etcd-cluster"
 PEER_URL = "http://localhost:2380"
 """Defaults of `understudy etcd`."""
+BBOLT_MAGIC = bytes.fromhex("ed0cdaed")[::-1]
+"""What a real etcd saves has this in its first page, ..."""
+BBOLT_MAGIC_AT = 16
+"""... behind the head that each page has."""
 
 
 @click.command()
@@ -56,9 +61,7 @@ def restore(
     --initial-cluster it makes the folder of one member: run it on each machine, with the same file, token and
     --initial-cluster, then start each member with the same flags. Members of the old cluster are not let in.
     """
-    from understudy.actors.startup import StartError
     from understudy.raftstore.etcd.configuration import EtcdConfig
-    from understudy.raftstore.founding import local_founders
 
     config = EtcdConfig(
         name=name,
@@ -68,42 +71,31 @@ def restore(
         initial_advertise_peer_urls=initial_advertise_peer_urls,
         initial_cluster_token=token,
     )
-    try:
-        config.check()
-    except StartError as error:
-        return complain(error.message, error.hint)
-    founders = local_founders(members) if config.alone else config.founders()
-    folder = Path(config.folder)
-    there = member_folders(folder)
-    if there:
-        return complain(f"{there[0]} exists already", "name another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return complain(f"{folder}: {error.strerror}")
-    own = [each for each in founders if config.alone or each.name == name]
-    return run_on_folder(lambda: _make(file, config, founders, own, not skip_hash_check))
+    return run_on_folder(lambda: _make(file, config, not skip_hash_check))
 
 
-async def _make(
-    file: Path,
-    config: "EtcdConfig",
-    founders: "Sequence[ClusterMember]",
-    own: "Sequence[ClusterMember]",
-    check_digest: bool,
-) -> int:
+async def _make(file: Path, config: "EtcdConfig", check_digest: bool) -> int:
     from understudy.actors.real_disk import RealDisk
+    from understudy.actors.startup import StartError
+    from understudy.raftstore.founding import local_founders
     from understudy.raftstore.wal.disklog import DiskLog
     from understudy.raftstore.wal.folder import Identity
     from understudy.raftstore.wal.logs import cluster_id, restored_state
-    from understudy.raftstore.wal.saved_snapshots import read_saved_snapshot
 
-    found, _ = await read_saved_snapshot(RealDisk(file.parent), file.name, check_digest)
+    config.check()
+    founders = local_founders(config.members) if config.alone else config.founders()
+    there = member_folders(Path(config.folder))
+    if there:
+        raise StartError(f"{there[0]} exists already", "name another folder")
+    found, _ = await read_saved(file, check_digest)
     state = restored_state(found, founders)
     # Nobody comes from elsewhere to the members of one process.
     cluster = cluster_id(config.initial_cluster_token, "" if config.alone else _origin(file, founders))
     folder = Path(config.folder)
-    for member in own:
+    make_folder(folder)
+    for member in founders:
+        if not config.alone and member.name != config.name:
+            continue
         place = f"member-{member.id}"
         log = DiskLog(RealDisk(folder), place, Identity(cluster, member.id), state)
         await log.open()
@@ -111,6 +103,31 @@ async def _make(
         click.echo(f"{folder / place}: begins from entry {found.index}, in cluster {cluster:016x}")
     click.echo(f"start it: {shlex.join(['understudy', 'etcd', *_flags(config)])}")
     return 0
+
+
+async def read_saved(file: Path, check_digest: bool = True) -> "tuple[Snapshot, SnapshotReader]":
+    """What `etcdctl snapshot save` got from this store, and what its reader learnt.
+
+    Raises:
+        Damaged: it is not as it was written.
+        FolderRefused: it is not there, or what a real etcd saves.
+    """
+    from understudy.actors.real_disk import RealDisk
+    from understudy.raftstore.wal.errors import FolderRefused, StoreFolderError
+    from understudy.raftstore.wal.saved_snapshots import read_saved_snapshot
+
+    disk = RealDisk(file.parent)
+    async with await disk.open(file.name) as opened:
+        head = await opened.read(BBOLT_MAGIC_AT, len(BBOLT_MAGIC))
+    if head == BBOLT_MAGIC:
+        raise FolderRefused(
+            str(file), "this is what a real etcd saves", "`etcdctl snapshot status|restore` open it"
+        )
+    try:
+        return await read_saved_snapshot(disk, file.name, check_digest)
+    except StoreFolderError as error:
+        error.path = str(file)
+        raise
 
 
 def _origin(file: Path, founders: "Sequence[ClusterMember]") -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .folders import guarded, member_folders, run_on_folder
-from .restoring import restore
+from .restoring import read_saved, restore
 
 if TYPE_CHECKING:
     from understudy.actors.disk import Disk
@@ -107,12 +107,10 @@ def snapshot() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(file: Path, as_json: bool) -> int:
     """Check a snapshot and say what it is of."""
-    from understudy.actors.real_disk import RealDisk
     from understudy.raftstore.storage import HashKV
-    from understudy.raftstore.wal.saved_snapshots import read_saved_snapshot
 
     async def read() -> int:
-        found, reader = await read_saved_snapshot(RealDisk(file.parent), file.name)
+        found, reader = await read_saved(file)
         store = found.data.store if found.data is not None else None
         values = {
             "revision": store.revision if store else 1,

@@ -339,6 +339,21 @@ def test_a_saved_snapshot_is_restored_with_the_same_keys_and_revision(tmp_path: 
     damaged[-1] ^= 1
     file.write_bytes(damaged)
     assert "SHA-256" in understudy("store", "snapshot", "status", str(file))
+    again = ["store", "snapshot", "restore", str(file), "--data-dir", str(tmp_path / "again")]
+    assert "SHA-256" in understudy(*again) and not (tmp_path / "again").exists()
+    assert "start it: understudy etcd" in understudy(*again, "--skip-hash-check")
+
+
+def test_what_a_real_etcd_saves_is_known_and_left_to_etcdctl(tmp_path: Path) -> None:
+    required("etcdctl", "etcd-client")
+    file = tmp_path / "saved.db"
+    with real_etcd(tmp_path) as url:
+        etcdctl(url, "snapshot", "save", str(file))
+    for command in (["status"], ["restore", "--data-dir", str(tmp_path / "new")]):
+        said = understudy("store", "snapshot", *command, str(file))
+        assert "what a real etcd saves" in said and "etcdctl snapshot" in said
+    missing = understudy("store", "snapshot", "status", str(tmp_path / "none.db"))
+    assert "there is no such file" in missing
 
 
 def _unnamed(answer: str) -> str:
