@@ -69,7 +69,7 @@ class Progress:
     heard_ms: float = NEVER_MS
     """When it last answered."""
     pending_snapshot: int = 0
-    """In SNAPSHOT: the index of what is on its way."""
+    """In SNAPSHOT: the index of what is on its way; of no meaning otherwise."""
     commit_told: int = 0
     """The commit index of the last message that was sent there."""
     snapshot_sent_ms: float = NEVER_MS
@@ -101,7 +101,6 @@ class Progress:
         self.state = state
         self.paused = False
         self.doubtful = False
-        self.pending_snapshot = 0
         self.inflight.clear()
 
     def acknowledged(self, index: int) -> bool:
@@ -110,7 +109,6 @@ class Progress:
             return False
         self.match = index
         self.next = max(self.next, index + 1)
-        self.paused = False
         return True
 
     def sent(self, last_index: int, size_bytes: int, entries: int) -> None:

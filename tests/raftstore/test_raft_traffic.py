@@ -207,3 +207,14 @@ def test_a_snapshot_is_sent_to_nobody_who_is_silent() -> None:
     assert not [m for m in work(raft) if isinstance(m, SnapshotRequest)]
     raft.step(HeartbeatReply(3, 1, raft.term, 0))
     assert [m.to for m in work(raft) if isinstance(m, SnapshotRequest)] == [3]
+
+
+def test_a_follower_that_has_everything_is_asked_nothing() -> None:
+    """A heartbeat's answer raises a doubt, which the answer to a probe settles."""
+    raft = leading()
+    for probed in (True, False):
+        raft.step(HeartbeatReply(3, 1, raft.term, 0))
+        if probed:
+            assert [m.commit_index for m in work(raft) if isinstance(m, AppendRequest)] == [1]
+    raft.step(AppendReply(3, 1, raft.term, 1))
+    assert work(raft) == []
