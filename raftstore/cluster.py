@@ -143,8 +143,8 @@ class Cluster:
                 if request.is_learner and learners >= LEARNERS_MAX:
                     raise MembershipError("too many learner members in cluster", f"at most {LEARNERS_MAX}")
             case _ if request.id not in members:
-                problem = "the member was removed" if request.id in self.removed else "member not found"
-                raise MembershipError(problem, f"{request.id}")  # type: ignore[arg-type]
+                removed = " was removed" if request.id in self.removed else ""
+                raise MembershipError("member not found", f"{request.id}{removed}")
             case MemberRemove():
                 if not members[request.id].is_learner and len(self.voters()) == 1:
                     raise MembershipError("unhealthy cluster", "it is the only voter")

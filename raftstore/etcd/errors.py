@@ -87,7 +87,6 @@ _MEMBERSHIP: Final[dict[MembershipProblem, tuple[Code, str]]] = {
     ),
     "unhealthy cluster": (Code.UNAVAILABLE, "etcdserver: unhealthy cluster"),
     "bad leader transferee": (Code.FAILED_PRECONDITION, "etcdserver: bad leader transferee"),
-    "the member was removed": (Code.UNAVAILABLE, "etcdserver: server stopped"),
 }
 
 NO_LEADER: Final = (Code.UNAVAILABLE, "etcdserver: no leader")

@@ -20,7 +20,6 @@ MembershipProblem = Literal[
     "re-configuration failed due to not enough started members",
     "unhealthy cluster",
     "bad leader transferee",
-    "the member was removed",
 ]
 """As etcd says it, where it does."""
 

@@ -396,6 +396,12 @@ def test_who_is_nobody_changes_no_members_once_there_are_users() -> None:
                 await s.call(path, changes[path], token=tokens["root"])
             added = await s.call(f"{cluster}MemberAdd", changes[f"{cluster}MemberAdd"], token=tokens["root"])
             assert len(added.members) == 4
+            removal = messages.MemberRemoveRequest(ID=added.member.ID)
+            await s.call(f"{cluster}MemberRemove", removal, token=tokens["root"])
+            # Who was removed is not found, as any number that never was.
+            with pytest.raises(RpcError, match="member not found") as refused:
+                await s.call(f"{cluster}MemberRemove", removal, token=tokens["root"])
+            assert refused.value.code is Code.NOT_FOUND
 
     SimWorld(1, turns_max=400_000).run(main)
 
