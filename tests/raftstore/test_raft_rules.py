@@ -319,3 +319,14 @@ def test_a_leader_that_is_deposed_loses_its_own_reads_and_nobody_else_s() -> Non
     raft.step(ReadIndexRequest(3, 1, raft.term, ReadToken(9, 10)))
     raft.step(Heartbeat(2, 1, raft.term + 1, 0, 0))
     assert raft.ready().lost_reads == (own, waiting)
+
+
+@pytest.mark.parametrize("pre", [True, False])
+def test_a_leader_lets_nobody_be_elected_who_was_not_told_to_stand(pre: bool) -> None:
+    """Thesis §4.2.3: it looks itself whether it is still followed."""
+    raft = leading()
+    raft.advance_clock(600.0)
+    raft.step(VoteRequest(3, 1, 2, 9, 1, pre=pre))
+    assert (work(raft), raft.role, raft.term) == ([], Role.LEADER, 1)
+    raft.step(VoteRequest(3, 1, 2, 9, 1, transfer=True))
+    assert (raft.role, raft.term, raft.vote) == (Role.FOLLOWER, 2, 3)

@@ -88,8 +88,9 @@ def test_what_is_not_committed_is_bounded() -> None:
     raft.propose("a", 1000)
     with pytest.raises(ProposalRefused):
         raft.propose("b", 1)
+    raft.propose("what weighs nothing", 0)
     work(raft)
-    raft.step(AppendReply(2, 1, raft.term, index=2))
+    raft.step(AppendReply(2, 1, raft.term, index=3))
     raft.propose("b", 99)
 
 
@@ -218,3 +219,25 @@ def test_a_follower_that_has_everything_is_asked_nothing() -> None:
             assert [m.commit_index for m in work(raft) if isinstance(m, AppendRequest)] == [1]
     raft.step(AppendReply(3, 1, raft.term, 1))
     assert work(raft) == []
+
+
+def test_entries_are_handed_out_to_be_applied_a_few_at_a_time_and_one_at_least() -> None:
+    raft = member(2, max_apply_bytes=25)
+    raft.step(AppendRequest(1, 2, 1, 0, 0, tuple(entry(index, 1) for index in range(1, 6)), 5))
+    applied = []
+    while committed := raft.ready().committed:
+        applied.append([each.index for each in committed])
+    assert applied == [[1, 2], [3, 4], [5]]
+    raft = member(2, max_apply_bytes=1)
+    raft.step(AppendRequest(1, 2, 1, 0, 0, (entry(1, 1), entry(2, 1)), 2))
+    assert [each.index for each in raft.ready().committed] == [1]
+
+
+def test_a_window_of_bytes_is_full_when_it_is_reached() -> None:
+    raft = leading(max_inflight_bytes=20, max_append_bytes=10)
+    for number in range(4):
+        raft.propose(number, 10)
+    sent = [
+        m.entries[0].index for m in work(raft) if isinstance(m, AppendRequest) and m.to == 2 and m.entries
+    ]
+    assert sent == [2, 3]
