@@ -55,7 +55,7 @@ def role_grant_permission(request: Any) -> RoleGrantPermission:
     if not request.HasField("perm"):
         return RoleGrantPermission(request.name, None)
     granted = request.perm
-    if granted.permType >= len(PERMISSION_TYPES):
+    if not 0 <= granted.permType < len(PERMISSION_TYPES):
         raise RpcError(*INVALID_AUTH_MANAGEMENT)
     permission = Permission(PERMISSION_TYPES[granted.permType], granted.key, granted.range_end)
     return RoleGrantPermission(request.name, permission)

@@ -109,6 +109,8 @@ NOT_LEADER: Final = _TEXTS["NotLeader"]
 BAD_TRANSFEREE: Final = _MEMBERSHIP["bad leader transferee"]
 MEMBER_BAD_URLS: Final = _MEMBERSHIP["peer URLs are missing"]
 INVALID_SORT: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid sort option")
+INVALID_COMPARE: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid compare target or result")
+"""Our own words: etcd takes such a condition for true."""
 
 
 _BACK: Final = {status: name for name, status in _TEXTS.items()}

@@ -52,7 +52,7 @@ class Maintaining:
         }
 
     async def _alarm(self, request: Any, call: Call) -> Any:
-        if request.action >= len(ALARM_ACTIONS) or request.alarm >= len(ALARM_TYPES):
+        if not (0 <= request.action < len(ALARM_ACTIONS) and 0 <= request.alarm < len(ALARM_TYPES)):
             raise RpcError(Code.INVALID_ARGUMENT, f"no alarm {request.alarm} or action {request.action}")
         alarm = Alarm(ALARM_ACTIONS[request.action], request.memberID, ALARM_TYPES[request.alarm])
         reply = await self.service.ask(alarm, call)

@@ -51,13 +51,10 @@ class Messages:
     """Every message class, by its name in its package, as an attribute."""
 
     def __init__(self, classes: dict[str, Any]) -> None:
-        self._classes = classes
+        self.__dict__.update(classes)
 
     def __getattr__(self, name: str) -> Any:
-        found = self._classes.get(name)
-        if found is None:
-            raise AttributeError(f"no message {name}")
-        return found
+        raise AttributeError(f"no message {name}")
 
 
 class SchemaError(Exception):

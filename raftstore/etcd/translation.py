@@ -3,7 +3,8 @@
 Requests that contradict themselves are refused here with etcd's own errors; the rest is the store's to judge.
 """
 
-from typing import Any, Final, get_args
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar, get_args
 
 from understudy.raftstore.storage import (
     Compare,
@@ -26,9 +27,11 @@ from understudy.raftstore.storage import (
     TxnReply,
 )
 
-from .errors import INVALID_SORT, KEY_NOT_FOUND, LEASE_PROVIDED, VALUE_PROVIDED, rpc_error
-from .grpc import RpcError
+from .errors import INVALID_COMPARE, INVALID_SORT, KEY_NOT_FOUND, LEASE_PROVIDED, VALUE_PROVIDED, rpc_error
+from .grpc import Code, RpcError
 from .schema import messages
+
+T = TypeVar("T")
 
 SORT_ORDERS: Final[tuple[SortOrder, ...]] = ("none", "ascend", "descend")
 SORT_TARGETS: Final[tuple[SortTarget, ...]] = ("key", "version", "create", "mod", "value")
@@ -46,10 +49,17 @@ _ResponseHeader: Final = messages.ResponseHeader
 # ------------------------------------------------------------------------------------------------------------
 
 
+def _numbered(names: Sequence[T], number: int, refusal: tuple[Code, str]) -> T:
+    """What a number stands for. The numbers of enums are whatever a client sends. Raises RpcError."""
+    if not 0 <= number < len(names):
+        raise RpcError(*refusal)
+    return names[number]
+
+
 def range_from(request: Any) -> Range:
     """A `Range` from a RangeRequest. Raises RpcError."""
-    if request.sort_order >= len(SORT_ORDERS) or request.sort_target >= len(SORT_TARGETS):
-        raise RpcError(*INVALID_SORT)
+    sort_order = _numbered(SORT_ORDERS, request.sort_order, INVALID_SORT)
+    sort_target = _numbered(SORT_TARGETS, request.sort_target, INVALID_SORT)
     if not request.key:
         raise rpc_error(EmptyKey())
     return Range(
@@ -60,8 +70,8 @@ def range_from(request: Any) -> Range:
         serializable=request.serializable,
         keys_only=request.keys_only,
         count_only=request.count_only,
-        sort_order=SORT_ORDERS[request.sort_order],
-        sort_target=SORT_TARGETS[request.sort_target],
+        sort_order=sort_order,
+        sort_target=sort_target,
         min_mod_revision=request.min_mod_revision,
         max_mod_revision=request.max_mod_revision,
         min_create_revision=request.min_create_revision,
@@ -106,12 +116,10 @@ def txn_from(request: Any) -> Txn:
 def _compare_from(compare: Any) -> Compare:
     if not compare.key:
         raise rpc_error(EmptyKey())
-    if compare.target >= len(TARGETS) or compare.result >= len(OPERATORS):
-        raise RpcError(*INVALID_SORT)
     return Compare(
         compare.key,
-        TARGETS[compare.target],
-        OPERATORS[compare.result],
+        _numbered(TARGETS, compare.target, INVALID_COMPARE),
+        _numbered(OPERATORS, compare.result, INVALID_COMPARE),
         getattr(compare, _TARGET_FIELDS[compare.target]),
         compare.range_end,
     )

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.raftstore.etcd.test_service import Served, play
+from tests.raftstore.etcd.services import Served, play
 from understudy.raftstore.etcd.schema import messages
 from understudy.raftstore.etcd.translation import event_to
 from understudy.raftstore.etcd.watching import ENCODED_BYTES_MAX, ENCODED_MAX, MORE_FOLLOWS
