@@ -16,7 +16,7 @@ from .calls import Channel, ClientStream
 from .client_connection import CallEnded, ClientConnection
 from .grpc import MESSAGE_BYTES_MAX, Code, NotSent, RpcError
 from .http2 import ConnectionEnded, MessageCame
-from .listening import Url, load_pem
+from .listening import Url, load_pem, notice_silence
 from .schema import METHODS, Method
 
 log = logging.getLogger("understudy.raftstore.etcd")
@@ -206,7 +206,7 @@ class GrpcChannel(Channel):
         try:
             with trio.fail_after(CONNECT_SECONDS):
                 plain = await trio.open_tcp_stream(url.host, url.port)
-                plain.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
+                notice_silence(plain.setsockopt)
                 stream: trio.abc.Stream = plain
                 if url.scheme == "https":
                     assert self.tls is not None, url

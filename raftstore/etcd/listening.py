@@ -6,6 +6,7 @@ They are bound before anything starts, so that an address in use is its user's e
 import errno
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -85,12 +86,17 @@ def prepare(connected: socket.socket) -> None:
     """Set what a connection of ours has."""
     connected.setblocking(False)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    notice_silence(connected.setsockopt)
+
+
+def notice_silence(setsockopt: Callable[[int, int, int], None]) -> None:
+    """Have TCP itself notice, at either end of a connection, that the other one has vanished."""
+    setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
         if hasattr(socket, option):
-            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), KEEPALIVE_SECONDS)
+            setsockopt(socket.IPPROTO_TCP, getattr(socket, option), KEEPALIVE_SECONDS)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
+        setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
 
 
 async def bind(url: Url, tls: ssl.SSLContext | None, what: str) -> Bound:

@@ -21,6 +21,7 @@ from understudy.raftstore.storage import (
     ALL_KEYS_END,
     REQUESTS,
     AsUser,
+    AuthError,
     Compact,
     Compacted,
     EmptyKey,
@@ -299,12 +300,18 @@ class RemoteStore(Actor[Storage]):
             del self._watches[going]
 
     async def _begin_again(self, going: RemoteWatch) -> ClientStream:
+        """Raises AuthError: whoever watches may no more."""
         while True:
             await self.world.sleep(self.options.retry_seconds, "watch of a remote store")
             try:
-                stream, _ = await self._begin(going.watch, going.metadata)
-                return stream
+                with self.world.limit(self.options.request_seconds):
+                    stream, _ = await self._begin(going.watch, going.metadata)
+                    return stream
+                log.info("a watch cannot begin again yet: no answer")
             except RpcError as error:
+                refusal = refusal_of(error, None)
+                if isinstance(refusal, AuthError):
+                    raise refusal from error
                 log.info("a watch cannot begin again yet: %s", error)
 
     async def _deliver(self, going: RemoteWatch) -> None:
