@@ -87,6 +87,16 @@ class RaftLog:
                 return tuple(chosen[:count])
         return tuple(chosen)
 
+    def reach(self, last: int, max_bytes: int) -> int:
+        """The first index from which on the entries up to `last` come to at most `max_bytes`."""
+        first = last + 1
+        while first > self.floor_index + 1:
+            max_bytes -= self.entries[first - self.floor_index - 2].size_bytes
+            if max_bytes < 0:
+                break
+            first -= 1
+        return first
+
     def append(self, entry: Entry) -> None:
         assert entry.index == self.last_index + 1, (entry.index, self.last_index)
         self.entries.append(entry)

@@ -411,9 +411,9 @@ class Member(Actor[Membership]):
         cut = index - before >= max(options.keep_entries, len(keys) // 32) or self._uncut_bytes >= max(
             options.keep_bytes, keys.size_bytes // 32
         )
+        entries, size_bytes = self._saved_each()
         save = not self._compacting and (
-            index - self._saved_index >= max(options.snapshot_entries, len(keys))
-            or self._unsaved_bytes >= max(options.snapshot_bytes, keys.size_bytes // 4)
+            index - self._saved_index >= entries or self._unsaved_bytes >= size_bytes
         )
         if not (cut or save) or index > self.raft.log.stable_index:
             return  # Not yet; or the own disk lags behind the others'.
@@ -421,13 +421,27 @@ class Member(Actor[Membership]):
         if term is None:
             return  # The leader's own snapshot came meanwhile.
         snapshot = Snapshot(index, term, self.raft.configuration, self.machine.snapshot())
-        self.raft.compact(snapshot, keep_entries=index - before)
+        self.raft.compact(snapshot, index - self._kept_after(index, before))
         self.disk.taken(snapshot)
         self._uncut_bytes = 0
         if save:
             self._compacting = True
             self._saved_index, self._unsaved_bytes = index, 0
             self.context.start_soon(self._write_snapshot, snapshot)
+
+    def _kept_after(self, index: int, before: int) -> int:
+        """After which entry the log goes on that is cut at `index`: `before`; or earlier for a follower who
+        lags, and would be sent the state again and again while it takes it in."""
+        followed = self.raft.followed_from()
+        if followed >= before:
+            return before
+        entries, size_bytes = self._saved_each()
+        return min(before, max(followed, index - entries, self.raft.log.reach(index, size_bytes) - 1))
+
+    def _saved_each(self) -> tuple[int, int]:
+        """After how many entries, or bytes of entries, a snapshot on the disk is due."""
+        options, keys = self.options, self.machine.store.keys
+        return max(options.snapshot_entries, len(keys)), max(options.snapshot_bytes, keys.size_bytes // 4)
 
     async def _write_snapshot(self, snapshot: Snapshot) -> None:
         """Beside everything else: a large state takes its time."""

@@ -186,6 +186,19 @@ class Raft(Elector):
         leadership.transfer_deadline_ms = self.now_ms + self.options.election_timeout_max_ms
         self._hand_over_when_ready(leadership, to)
 
+    def followed_from(self) -> int:
+        """The last entry that every follower has, or is being sent with a snapshot, of those that were heard
+        of late; the log's end where this member does not lead."""
+        if self.leadership is None:
+            return self.log.last_index
+        since_ms = self.now_ms - self.options.election_timeout_max_ms
+        known = [
+            max(progress.match, progress.pending_snapshot)
+            for member, progress in self.leadership.progress.items()
+            if member != self.member and progress.heard_ms >= since_ms
+        ]
+        return min(known, default=self.log.last_index)
+
     def compact(self, snapshot: Snapshot, keep_entries: int) -> None:
         """Take a snapshot of the applied state in place of the log before it but the last `keep_entries`. It
         may be in memory only, as long as what is durable makes the same state."""

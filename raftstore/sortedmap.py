@@ -88,7 +88,7 @@ class ListBlock(Generic[K, V]):
 
 
 class SortedMap(Generic[K, V]):
-    __slots__ = ("_blocks", "_copy_value", "_firsts", "_found", "_new_block", "_owned", "_sizes")
+    __slots__ = ("_blocks", "_copy_value", "_firsts", "_found", "_length", "_new_block", "_owned", "_sizes")
 
     def __init__(
         self,
@@ -107,11 +107,12 @@ class SortedMap(Generic[K, V]):
         """Whether a block is this map's alone."""
         self._sizes = array("L")
         """How many keys each block has: to be added up without a look at the blocks."""
+        self._length = 0
         self._found: tuple[Any, int, int] | None = None
         """(key, block, offset) of the last lookup: a write mostly follows a read of the same key."""
 
     def __len__(self) -> int:
-        return sum(self._sizes)
+        return self._length
 
     def __contains__(self, key: K) -> bool:
         at, offset = self._seek(key)
@@ -123,6 +124,7 @@ class SortedMap(Generic[K, V]):
         twin._blocks = self._blocks.copy()
         twin._firsts = self._firsts.copy()
         twin._sizes = self._sizes[:]
+        twin._length = self._length
         twin._owned = [False] * len(self._owned)
         self._owned = [False] * len(self._owned)
         return twin
@@ -207,6 +209,7 @@ class SortedMap(Generic[K, V]):
         at, offset = (found[1], found[2]) if found is not None and found[0] == key else self._seek(key)
         self._found = None
         if not self._blocks:
+            self._length = 1
             self._begin_block(0, key, value)
             return
         block = self._blocks[at] if self._owned[at] else self._own(at)
@@ -218,10 +221,12 @@ class SortedMap(Generic[K, V]):
         elif offset == BLOCK_MAX and at == len(self._blocks) - 1:
             # It stays full for the most part: no room to spare.
             self._blocks[at] = block.cut(0, offset)
+            self._length += 1
             self._begin_block(at + 1, key, value)
             return
         block.insert(offset, key, value)
         self._sizes[at] += 1
+        self._length += 1
         if len(keys) > BLOCK_MAX:
             half = len(keys) // 2
             self._insert_block(at + 1, block.cut(half, len(keys)))
@@ -238,6 +243,7 @@ class SortedMap(Generic[K, V]):
         if not all(map(lt, keys, keys[1:])) or (self._blocks and not self._blocks[-1].keys[-1] < keys[0]):
             raise ValueError(f"keys from {keys[0]!r} to {keys[-1]!r} are not above all before them")
         self._found = None
+        self._length += len(keys)
         at = 0
         while at < len(keys):
             last = len(self._blocks) - 1
@@ -264,6 +270,7 @@ class SortedMap(Generic[K, V]):
         value = block.read(offset)
         block.remove(offset)
         self._sizes[at] -= 1
+        self._length -= 1
         if self._sizes[at] < BLOCK_MIN:
             self._shrunk(at)
         return value

@@ -299,3 +299,36 @@ def test_what_is_applied_stays_in_memory_only_for_who_lags_a_little(logs: DiskLo
             assert (len(volatile), max(volatile, default=0) < 25_000) == (0 if logs else 3, True)
 
     SimWorld(1).run(main)
+
+
+def test_who_follows_and_lags_is_sent_entries_rather_than_the_state() -> None:
+    others = in_memory(RaftLog)
+
+    def kept_bytes() -> int:
+        """At the leader: the other one is in step, and the slow one lets nothing go that is not durable."""
+        own = [each for each in in_memory(RaftLog) if not any(each is other for other in others)]
+        durable = [log.entries for log in own if log.stable_index == log.last_index]
+        return max(sum(entry.size_bytes for entry in entries) for entries in durable)
+
+    async def main(world: SimWorld) -> None:
+        options = GroupOptions(3, MemberOptions(keep_bytes=5_000, snapshot_bytes=200_000))
+        async with ActorSystem.open(world) as system:
+            store = system.spawn(raft_group(options, HOSTS, LOGS), "etcd")
+            leader = (await store.ask(Put(b"n", b""))) and (await store.ask(Status())).leader
+            slow = world.disk(HOSTS[leader % 3])
+
+            async def write(count: int) -> None:
+                for _ in range(count):
+                    await store.ask(Put(b"n", bytes(1000)))
+
+            slow.faults.sync_seconds = 30.0
+            await write(100)
+            assert kept_bytes() > 90_000
+            await write(200)
+            assert kept_bytes() < 250_000  # There is an end to it.
+            slow.faults.sync_seconds = 0.0
+            await world.sleep(60.0)
+            await write(50)
+            assert kept_bytes() < 30_000
+
+    SimWorld(1).run(main)
