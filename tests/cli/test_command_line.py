@@ -129,6 +129,19 @@ def test_a_port_in_use_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
+def test_a_data_folder_in_use_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    flags = ("--nodes", "0", "--bind", "127.0.0.1:0", "--data-dir", "data")
+    with started(*flags, cwd=tmp_path) as running:
+        until_ready(running)
+        done = understudy("up", *flags, cwd=tmp_path)
+        assert done.returncode == 2
+        assert re.fullmatch(
+            r"understudy: --data-dir: data/\S+/lock: another process has this folder open \(.*\)\n",
+            done.stderr,
+        )
+        assert done.stdout == ""
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_up_says_what_it_does_and_stops_cleanly(signal_number: signal.Signals, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"

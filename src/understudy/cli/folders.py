@@ -20,14 +20,14 @@ DEPTH_MAX = 3
 
 
 def member_folders(folder: Path, depth: int = DEPTH_MAX) -> list[Path]:
-    """The folders of members in a folder, itself included, sorted."""
-    if (folder / "member").is_file():
+    """The folders of members in a folder, itself included, sorted. What cannot be looked into has none."""
+    if os.path.isfile(folder / "member"):
         return [folder]
     if depth == 0:
         return []
     try:
         names = sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return []
     return [found for name in names for found in member_folders(folder / name, depth - 1)]
 
