@@ -69,7 +69,7 @@ class Progress:
     heard_ms: float = NEVER_MS
     """When it last answered."""
     pending_snapshot: int = 0
-    """In SNAPSHOT: the index of what is on its way; of no meaning otherwise."""
+    """In SNAPSHOT: the index of what is on its way; 0 otherwise."""
     commit_told: int = 0
     """The commit index of the last message that was sent there."""
     snapshot_sent_ms: float = NEVER_MS
@@ -101,6 +101,7 @@ class Progress:
         self.state = state
         self.paused = False
         self.doubtful = False
+        self.pending_snapshot = 0
         self.inflight.clear()
 
     def acknowledged(self, index: int) -> bool:

@@ -149,9 +149,9 @@ def test_a_rejection_of_an_earlier_probe_does_not_move_the_next() -> None:
     assert raft.leadership is not None
     progress = raft.leadership.progress[2]
     assert progress.next == 9
-    for _ in range(2):
-        raft.step(AppendReply(2, 1, raft.term, 8, True, 5, 1))
-        assert progress.next == 6
+    for probed, hint, following in ((8, 5, 6), (5, 2, 3), (8, 5, 3)):
+        raft.step(AppendReply(2, 1, raft.term, probed, True, hint, 1))
+        assert progress.next == following
         work(raft)
 
 
@@ -241,3 +241,21 @@ def test_a_window_of_bytes_is_full_when_it_is_reached() -> None:
         m.entries[0].index for m in work(raft) if isinstance(m, AppendRequest) and m.to == 2 and m.entries
     ]
     assert sent == [2, 3]
+
+
+def test_a_follower_whose_snapshot_was_lost_is_followed_from_what_it_has() -> None:
+    raft = leading()
+    for peer in (2, 3):
+        raft.step(AppendReply(peer, 1, raft.term, 1))
+    raft.propose("x", 1)
+    work(raft)
+    raft.step(AppendReply(2, 1, raft.term, 2))
+    work(raft)
+    raft.compact(Snapshot(2, raft.term, raft.configuration, None), 0)
+    raft.step(AppendReply(3, 1, raft.term, 2, True, 1, 1))
+    assert [m.to for m in work(raft) if isinstance(m, SnapshotRequest)] == [3]
+    assert raft.followed_from() == 2
+    raft.advance_clock(raft.options.snapshot_retry_ms)
+    for peer in (2, 3):
+        raft.step(HeartbeatReply(peer, 1, raft.term, 0))
+    assert raft.followed_from() == 1
