@@ -59,24 +59,23 @@ async def working(urls: list[str], seed: int, founders: int) -> AsyncIterator[Wo
         work = Workload(system, stores[:founders], ask_seconds=5.0, pause_seconds=0.03, exact=False)
         working = Working(work, Watchers(work), stores)
         watchers = working.watchers
-        async with trio.open_nursery() as watching:
-            watching.start_soon(watchers.chronicler)
-            watching.start_soon(watchers.digger, 0)
-            watching.start_soon(watchers.watcher, 0, ALL, 1000)
-            watching.start_soon(watchers.watcher, 1, evolve(ALL, no_delete=True, prev_kv=False), 30)
-            watching.start_soon(watchers.watcher, 2, Watch(KEYS[0], start_revision=1, prev_kv=True), 1000)
-            async with trio.open_nursery() as asking:
-                for number in range(CLIENTS):
-                    asking.start_soon(work.client, number)
-                for number in range(founders):
-                    asking.start_soon(work.reader, number)
-                for role in (work.lessee, work.historian, work.compactor, work.auditor):
-                    asking.start_soon(role, 0)
-                yield working
-                work.over = True
-            watching.cancel_scope.cancel()
         try:
-            working.verified = await Verification(work, watchers).verify()
+            async with world.nursery() as watching:
+                watching.start_soon(watchers.chronicler)
+                watching.start_soon(watchers.digger, 0)
+                watching.start_soon(watchers.watcher, 0, ALL, 1000)
+                watching.start_soon(watchers.watcher, 1, evolve(ALL, no_delete=True, prev_kv=False), 30)
+                watching.start_soon(watchers.watcher, 2, Watch(KEYS[0], start_revision=1, prev_kv=True), 1000)
+                async with world.nursery() as asking:
+                    for number in range(CLIENTS):
+                        asking.start_soon(work.client, number)
+                    for number in range(founders):
+                        asking.start_soon(work.reader, number)
+                    for role in (work.lessee, work.historian, work.compactor, work.auditor):
+                        asking.start_soon(role, 0)
+                    yield working
+                    work.over = True
+                working.verified = await Verification(work, watchers).verify()
         except AssertionError as error:
             error.add_note(f"seed {seed}\nhistory = [\n{work.shown()}\n]")
             raise

@@ -243,6 +243,13 @@ def test_a_watch_that_is_not_told_what_is_compacted_is_found(monkeypatch: pytest
     assert "reliable" in str(error) or "resumable" in str(error) or "does not refuse" in str(error), error
 
 
+def test_a_watch_that_falls_silent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody wakes it when something comes, so that a watch tells only what is there when it begins."""
+    monkeypatch.setattr(WatchHub, "changed", lambda self, change: [])
+    _, error = found(quiet(seed, watchers=1) for seed in range(TRIALS_MAX))
+    assert str(error).startswith("nothing comes of"), error
+
+
 def test_a_member_whose_past_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """One member keeps a version that the others have forgotten, and says so in its hash."""
     machines: list[StateMachine] = []

@@ -222,32 +222,35 @@ def run(trial: Trial) -> Verified:
         watchers = Watchers(work)
         faults = Faults(world, group)
         try:
-            async with world.nursery() as nursery:
-                nursery.start_soon(watchers.chronicler)
-                for count, role in (
-                    (trial.clients, work.client),
-                    (trial.readers, work.reader),
-                    (trial.lessees, work.lessee),
-                    (trial.compactors, work.compactor),
-                    (trial.historians, work.historian),
-                    (trial.diggers, watchers.digger),
-                    (trial.auditors, work.auditor),
-                ):
-                    for number in range(count):
-                        nursery.start_soon(role, number)
+            async with world.nursery() as watching:
+                watching.start_soon(watchers.chronicler)
+                for number in range(trial.diggers):
+                    watching.start_soon(watchers.digger, number)
                 for number, watch in enumerate(WATCHES[: trial.watchers]):
-                    nursery.start_soon(watchers.watcher, number, watch)
-                nursery.start_soon(group.move, trial.moves)
-                async with world.nursery() as inflicting:
-                    for fault in trial.faults:
-                        inflicting.start_soon(faults.inflict, fault)
-                    await world.sleep(trial.seconds - 1.0)
-                faults.mend()
-                await world.sleep(1.0)
-                work.over = group.changes.over = True
-            verification = Verification(work, watchers, faults.clock_rate)
-            await group.verify(verification.persistently)
-            return evolve(await verification.verify(), moves=group.changes.made)
+                    watching.start_soon(watchers.watcher, number, watch)
+                async with world.nursery() as working:
+                    for count, role in (
+                        (trial.clients, work.client),
+                        (trial.readers, work.reader),
+                        (trial.lessees, work.lessee),
+                        (trial.compactors, work.compactor),
+                        (trial.historians, work.historian),
+                        (trial.auditors, work.auditor),
+                    ):
+                        for number in range(count):
+                            working.start_soon(role, number)
+                    working.start_soon(group.move, trial.moves)
+                    async with world.nursery() as inflicting:
+                        for fault in trial.faults:
+                            inflicting.start_soon(faults.inflict, fault)
+                        await world.sleep(trial.seconds - 1.0)
+                    faults.mend()
+                    await world.sleep(1.0)
+                    work.over = group.changes.over = True
+                verification = Verification(work, watchers, faults.clock_rate)
+                await group.verify(verification.persistently)
+                verified = await verification.verify()
+            return evolve(verified, moves=group.changes.made)
         except AssertionError as error:
             error.add_note(f"{trial}\nhistory = [\n{work.shown()}\n]")
             raise

@@ -7,7 +7,7 @@ from attrs import define, evolve, field
 
 from tests.raftstore.proof.asking import END, PREFIX
 from tests.raftstore.proof.workload import BACK, WATCHER, Workload
-from understudy.actors import Ref
+from understudy.actors import ChannelReader, Ref
 from understudy.mailbox import ChannelClosed, Refusal
 from understudy.properties.linearizability import ReadAll, ReadAllResult
 from understudy.properties.watches import Ledger, WatchRecord
@@ -27,9 +27,14 @@ class Reader:
     """To go on with."""
     place: int
     """Of the store to begin the next one at."""
-    to_the_end: bool = True
-    """Whether it is to see everything, in the end."""
     records: list[WatchRecord] = field(factory=list)
+    last: int | None = None
+    """What it is to see in the end, once that is known: everything up to here. Whoever only looks at some of
+    the past is never told."""
+
+    @property
+    def is_done(self) -> bool:
+        return self.last is not None and self.watch.start_revision > self.last
 
 
 @define(eq=False)
@@ -42,34 +47,35 @@ class Watchers:
     """When any watch first told of a revision."""
     refused: int = 0
     """Watches that were told that what they need is compacted."""
+    _going: list[Reader] = field(factory=list)
+    """Those who are to see everything."""
 
     async def chronicler(self) -> None:
         """Watch everything. Nothing is compacted that it has not seen."""
-        self.chronicle = self._reader(EVERYTHING, 0)
+        self.chronicle = Reader(EVERYTHING, 0)
         await self._read(self.chronicle, 1000)
 
     async def watcher(self, number: int, watch: Watch, batches_max: int = 20) -> None:
-        """Watch until it is over; begin again at another store whenever a watch ends or has told so much."""
-        await self._read(self._reader(watch, number), batches_max)
+        """Watch until `finish` lets it end; begin again at another store whenever a watch ends, has told so
+        much, or is silent while there are faults."""
+        await self._read(Reader(watch, number), batches_max)
 
     async def digger(self, number: int) -> None:
         """Watch the past from anywhere, some of which may be compacted, for a little while."""
         work, random = self.work, self.work.random(f"digger {number}")
         while not work.over:
             start = random.randint(max(2, work.seen - BACK), work.seen + 1)
-            reader = self._reader(evolve(ALL, start_revision=start), random.randrange(1000))
-            reader.to_the_end = False
+            reader = Reader(evolve(ALL, start_revision=start), random.randrange(1000))
             with suppress(Refusal, ChannelClosed):
                 await self._watch_once(reader, 3)
+            if reader.records:
+                self.readers.append(reader)
             await work.world.sleep(random.uniform(0.0, 10 * work.pause_seconds))
 
-    def _reader(self, watch: Watch, place: int) -> Reader:
-        reader = Reader(watch, place)
-        self.readers.append(reader)
-        return reader
-
     async def _read(self, reader: Reader, batches_max: int) -> None:
-        while not self.work.over:
+        self.readers.append(reader)
+        self._going.append(reader)
+        while not reader.is_done:
             try:
                 await self._watch_once(reader, batches_max)
                 if reader.records[-1].compacted:
@@ -77,39 +83,44 @@ class Watchers:
             except (Refusal, ChannelClosed):
                 await self.work.world.sleep(0.05)
 
-    async def _watch_once(self, reader: Reader, batches_max: int, until: int = 0) -> None:
-        """One watch, until it ends, falls silent, has told so much, or has come so far.
+    async def _watch_once(self, reader: Reader, batches_max: int) -> None:
+        """One watch, until it ends, has told so much, or is silent.
 
         Raises:
             Refusal, ChannelClosed: it did not begin.
         """
-        work, records = self.work, reader.records
+        work = self.work
         reader.place += 1
+        store = work.stores[reader.place % len(work.stores)]
         writer, channel = work.system.own_channel("proof", 16)
         try:
-            opened = await self._open(reader, writer)
-            if not opened:
-                return
+            if await self._open(reader, store, writer):
+                await self._follow(reader, store, channel, batches_max)
+        finally:
+            channel.cancel()
+
+    async def _follow(
+        self, reader: Reader, store: Ref[Storage], channel: ChannelReader[WatchBatch], batches_max: int
+    ) -> None:
+        work, records = self.work, reader.records
+        try:
             quiet = False
-            while not quiet and len(records[-1].batches) < batches_max:
-                if (until and reader.watch.start_revision > until) or (not until and work.over):
-                    return
+            while not quiet and not reader.is_done and len(records[-1].batches) < batches_max:
                 quiet = True
                 with work.world.limit(work.ask_seconds):
                     self._took(reader, await channel.receive())
                     quiet = False
+                # When all is mended nobody need begin again, but for those whose member was removed.
+                waits = work.over and reader in self._going and store in work.stores
+                quiet = quiet and not waits
         except Compacted as refusal:
             self._ended(reader, refusal)
         except (Refusal, ChannelClosed):
             pass
-        finally:
-            channel.cancel()
 
-    async def _open(self, reader: Reader, writer: Any) -> bool:
-        work = self.work
-        store: Ref[Storage] = work.stores[reader.place % len(work.stores)]
+    async def _open(self, reader: Reader, store: Ref[Storage], writer: Any) -> bool:
         try:
-            opened = await store.ask(OpenWatch(reader.watch, writer), work.ask_seconds)
+            opened = await store.ask(OpenWatch(reader.watch, writer), self.work.ask_seconds)
         except Compacted as refusal:
             reader.records.append(WatchRecord(reader.watch, 0))
             self._ended(reader, refusal)
@@ -134,7 +145,7 @@ class Watchers:
 
     async def _list_again(self, reader: Reader) -> None:
         """As whoever was told that what he needs is compacted must: then go on after that."""
-        while not self.work.over:
+        while True:
             store = self.work.stores[reader.place % len(self.work.stores)]
             result = await self.work.operate(WATCHER, store, ReadAll())
             if isinstance(result, ReadAllResult):
@@ -150,23 +161,18 @@ class Watchers:
         return [event for record in self.chronicle.records for event in record.events]
 
     async def finish(self, ledger: Ledger) -> None:
-        """Let everybody who still watches see everything. Raises AssertionError: a watch is silent."""
+        """Let everybody who watches see everything, by the watches that they have. Raises AssertionError: a
+        watch is silent."""
         world = self.work.world
-        for reader in (reader for reader in self.readers if reader.to_the_end):
+        for reader in self._going:
             wanted = WatchRecord(reader.watch, 0)
-            until = max((e.kv.mod_revision for e in ledger.events if wanted.wants(e)), default=0)
-            with world.limit(SILENCE_SECONDS):
-                while reader.watch.start_revision <= until and not _is_refused(reader):
-                    try:
-                        await self._watch_once(reader, 1_000_000, until)
-                    except (Refusal, ChannelClosed):
-                        await world.sleep(0.05)
-            assert reader.watch.start_revision > until or _is_refused(reader), (
-                f"nothing comes of {reader.watch}, which was to tell everything up to {until}"
+            reader.last = max((e.kv.mod_revision for e in ledger.events if wanted.wants(e)), default=0)
+        with world.limit(SILENCE_SECONDS):
+            while not all(reader.is_done for reader in self._going):
+                await world.sleep(0.05)
+        for reader in self._going:
+            assert reader.is_done, (
+                f"nothing comes of {reader.watch}, which was to tell all up to {reader.last}"
             )
-            if reader.records and not _is_refused(reader):
-                reader.records[-1] = evolve(reader.records[-1], seen_through=until)
-
-
-def _is_refused(reader: Reader) -> bool:
-    return bool(reader.records) and reader.records[-1].compacted > 0
+            if reader.records and not reader.records[-1].compacted:
+                reader.records[-1] = evolve(reader.records[-1], seen_through=reader.last or 0)

@@ -69,12 +69,13 @@ class Workload:
     floor: int = field(default=0, init=False)
     """The newest revision at which anybody asked to compact."""
     leases: list[int] = field(factory=list, init=False)
-    """Every id of a lease that anybody asked for."""
+    """The ids of all leases that were granted, as far as anybody knows."""
     hashes: dict[tuple[int, int], dict[int, str]] = field(factory=dict, init=False)
     """By revision and compaction: each hash, and a member that said it."""
     compared: int = field(default=0, init=False)
     """Hashes that were found equal to another one's."""
     _values: int = field(default=0, init=False)
+    _grants: int = field(default=0, init=False)
     _refused: deque[str] = field(factory=lambda: deque(maxlen=4), init=False)
     _answered: WorldEvent = field(init=False)
 
@@ -137,8 +138,8 @@ class Workload:
             recent = self.leases[-4:]
             kind = random.random()
             if not recent or kind < 0.08:
-                self.leases.append(1 + len(self.leases))
-                return Grant(self.leases[-1], LEASE_S)
+                self._grants += 1
+                return Grant(self._grants, LEASE_S)
             lease, key = random.choice(recent), random.choice(LEASED)
             if kind < 0.40:
                 return Write(key, self._value(), lease)
@@ -249,14 +250,19 @@ class Workload:
                 known[request.key] = result.mod_revision
             elif isinstance(request, Write | CompareAndSet) and result.done:
                 known[request.key] = result.revision
-        self.history.append(Operation(client, called, self.world.monotonic(), request, result))
+        self._record(Operation(client, called, self.world.monotonic(), request, result))
         answered, self._answered = self._answered, self.world.event("answered")
         answered.set()
         return result
 
     def _unknown(self, client: int, called: float, request: Any) -> None:
         if not isinstance(request, READS):
-            self.history.append(Operation(client, called, None, request))
+            self._record(Operation(client, called, None, request))
+
+    def _record(self, operation: Operation) -> None:
+        self.history.append(operation)
+        if isinstance(operation.request, Grant):
+            self.leases.append(operation.request.lease)
 
     async def until_answered(self, more: int, within_seconds: float) -> None:
         """Wait until so many more operations are answered. Raises AssertionError: they are not, in time."""
