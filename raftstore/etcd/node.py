@@ -69,8 +69,10 @@ async def start_node(
         node = await stack.enter_async_context(
             Remote.listen(system, remote_address(str(listen)), name=config.name, tls=peer_tls(config))
         )
-    except (AddressError, ValueError) as error:
-        raise StartError(f"--listen-peer-urls: {listen}: {error}") from error
+    except AddressError as error:
+        raise StartError(f"--listen-peer-urls: {error}", "choose another address or port") from error
+    except ValueError as error:
+        raise StartError(f"--name: {error}") from error
     known: tuple[ClusterMember, ...] = ()
     state = PersistentState.joining()
     if config.initial_cluster_state == "new":

@@ -63,7 +63,6 @@ class ServiceOptions:
     """What the service adds to the store."""
 
     cluster_id: int = 1
-    name: str = "default"
     ask_seconds: float = 6.0
     """Above what the store itself takes before it says that it is unavailable."""
     long_ask_seconds: float = 310.0

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,6 +101,13 @@ def test_another_groups_folder_is_refused_and_so_is_a_damaged_one(tmp_path: Path
 def test_flags_that_contradict_one_another_are_refused(tmp_path: Path) -> None:
     said = refused("--name", "x", "--initial-cluster", "a=http://127.0.0.1:1")
     assert "does not name this member, 'x'" in said and "it names a" in said
+    of_two = ["--listen-client-urls", url(), "--data-dir", str(tmp_path / "two")]
+    said = refused("--name", "a/b", "--initial-cluster", "a/b=http://127.0.0.1:1", *of_two)
+    assert said.startswith("understudy: --name: ") and "'a/b'" in said
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        peer = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        said = refused("--initial-cluster", f"default={peer}", "--listen-peer-urls", peer, *of_two)
+    assert "--listen-peer-urls: cannot listen at" in said and "another address or port" in said
     (tmp_path / "file").write_text("")
     assert "cannot make" in refused("--data-dir", str(tmp_path / "file"), "--listen-client-urls", url())
 

@@ -139,7 +139,6 @@ async def _serve(config: Any) -> None:
         keepalive_seconds=keepalive_seconds,
         keepalive_timeout_seconds=keepalive_timeout_seconds,
         cluster_id=cluster,
-        name=config.name,
         progress_seconds=config.progress_seconds(),
         max_request_bytes=config.max_request_bytes,
         certificates_name_users=config.client_cert_auth,
