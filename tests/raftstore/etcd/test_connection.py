@@ -155,6 +155,34 @@ def test_a_message_beyond_the_limit_ends_its_call_alone() -> None:
     assert pair.payloads(pair.at_server, small) == [b"x" * 100]
 
 
+def test_a_connection_has_so_many_calls_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("understudy.raftstore.etcd.connection.STREAMS_MAX", 3)
+    pair = Pair()
+    pair.exchange()
+    first, *_ = [pair.client.call(PATH, {}) for _ in range(3)]
+    with pytest.raises(NotSent):
+        pair.client.call(PATH, {})
+    pair.exchange()
+    pair.server.finish(first)
+    pair.exchange()
+    pair.client.call(PATH, {})
+    pair.exchange()
+    assert not pair.server.ended
+    assert len([each for each in pair.at_server if isinstance(each, CallBegan)]) == 4
+
+
+def test_who_does_not_keep_to_the_number_of_calls_is_no_longer_listened_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("understudy.raftstore.etcd.connection.STREAMS_MAX", 3)
+    pair = Pair()
+    for _ in range(4):  # Before it has heard of the limit.
+        pair.client.call(PATH, {})
+    pair.exchange()
+    assert pair.server.ended and pair.at_server[-1] == ConnectionEnded()
+    assert ConnectionEnded() in pair.at_client
+
+
 def test_after_a_goodbye_no_call_begins() -> None:
     pair = Pair()
     pair.exchange()
