@@ -83,7 +83,7 @@ async def start_node(
             owner = Identity(cluster_id(config.initial_cluster_token), number)
     elif owner is None:
         cluster, known = await _members_of(node, config, founders)
-        owner = Identity(cluster, _number_in(config, known))
+        owner = Identity(cluster, number_in(config, known))
     # Who was there before is told by its log where the others are.
     peers = RemotePeers(node, owner.member, GROUP, owner.cluster)
     peers.learn(known)
@@ -126,11 +126,9 @@ async def _members_of(
     )
 
 
-def _number_in(config: EtcdConfig, members: tuple[ClusterMember, ...]) -> int:
+def number_in(config: EtcdConfig, members: tuple[ClusterMember, ...]) -> int:
     """The number under which a running cluster expects this member. Raises StartError."""
-    own = {
-        str(url) for url in parse_urls(config.initial_advertise_peer_urls, "--initial-advertise-peer-urls")
-    }
+    own = {str(url) for url in config.cluster()[config.name]}
     for member in members:
         if own & set(member.peer_urls):
             return member.id
