@@ -115,6 +115,8 @@ def test_etcd_11284_two_removals_in_a_row_leave_no_second_majority() -> None:
     loopback = group(3)
     loopback.run(1_000)
     first = loopback.raft(1).propose_configuration(REMOVE_3)
+    with pytest.raises(ProposalRefused):
+        loopback.raft(1).propose_configuration(change(Change("remove", 2)))
     loopback.process(1)
     deliver(loopback, to=2, drop_others=True)
     loopback.process(2)
