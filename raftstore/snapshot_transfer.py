@@ -139,8 +139,10 @@ class SnapshotReceiver:
         return True
 
     def request(self) -> SnapshotRequest:
-        """What the core is to take in, once all of it came. Raises `SnapshotError`."""
+        """What the core is to take in, once all of it came; it is forgotten here, where it would keep what is
+        overwritten later. Raises `SnapshotError`."""
         assert self.complete, (self.transfer, self.expected)
         transfer, snapshot = self.transfer, self.reader.snapshot()
+        self.reader = SnapshotReader()
         assert isinstance(snapshot, Snapshot), snapshot
         return SnapshotRequest(transfer.sender, transfer.to, transfer.term, snapshot)

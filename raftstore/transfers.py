@@ -107,7 +107,7 @@ class Transfers:
                 while self._chunks:
                     await self._take(self._chunks.popleft())
         finally:
-            self._in = None
+            await self._abandon()  # A file is open.
 
     async def _take(self, chunk: SnapshotChunk) -> None:
         receiver = self._in

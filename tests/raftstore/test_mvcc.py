@@ -587,3 +587,24 @@ def test_what_was_compacted_while_its_pairs_were_new_can_still_be_watched_when_i
         store.apply(Put(b"j", b"%d" % number))
     assert list(islice(store.changes_since(3), 1)) == expected
     assert [(pair.key, pair.version) for pair in pairs_of(expected[0])] == [(b"j", 1), (b"k", 0)]
+
+
+def test_a_snapshot_of_format_2_told_the_version_of_every_change_and_is_read() -> None:
+    machine, restorer = StateMachine(), Restorer()
+    machine.run(Txn((), (Put(b"a", b"1"), Put(b"b", b"1"), Put(b"c", b"1"))))
+    machine.run(Txn((), (Put(b"b", b"2"), DeleteRange(b"a"))))
+    machine.run(Txn((), (Put(b"c", b"2"), Put(b"a", b"2"))))
+    store = machine.store
+    for part in machine.snapshot().slices():
+        if isinstance(part, SnapshotOrder):
+            assert len(part.changes) == 3
+            told = []
+            for revision, keys, versions in part.changes:
+                assert not versions
+                pairs = pairs_of(next(store.changes_since(revision)))
+                told.append((revision, keys, tuple([pair.version for pair in pairs])))
+            part = SnapshotOrder(tuple(told))
+        restorer.add(part)
+    twin = restorer.finish().store
+    assert list(twin.changes_since(2)) == list(store.changes_since(2))
+    assert twin.hash(HashKV()) == store.hash(HashKV())

@@ -2,12 +2,17 @@
 
 from random import Random
 
+from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 
+from understudy.actors import SimWorld
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.machine import StateMachine
+from understudy.raftstore.memberlog import NoSpool, VolatileLog
+from understudy.raftstore.membership import SnapshotChunk
 from understudy.raftstore.messages import Snapshot
+from understudy.raftstore.ready import PersistentState
 from understudy.raftstore.snapshot_transfer import (
     DEADLINE_MS,
     RETRY_MS,
@@ -17,6 +22,7 @@ from understudy.raftstore.snapshot_transfer import (
     Transfer,
 )
 from understudy.raftstore.storage import HashKV, Put
+from understudy.raftstore.transfers import Transfers
 from understudy.raftstore.wal.snapshot_format import SnapshotError, SnapshotReader, encode_snapshot
 
 TRANSFER = Transfer(1, 2, 5, 1, 40, 4)
@@ -113,3 +119,56 @@ def test_a_stream_with_anything_wrong_is_refused(data: st.DataObject) -> None:
         assert 0 <= error.offset <= len(stream)
         return
     raise AssertionError("it was taken for whole")
+
+
+def test_a_receiver_keeps_nothing_of_what_it_handed_on() -> None:
+    sender, receiver = sender_of(snapshot()), SnapshotReceiver(TRANSFER)
+    while not receiver.complete:
+        for chunk in sender.poll(0.0)[0]:
+            receiver.take(*chunk)
+        sender.wanted(receiver.expected, 0.0)
+    assert receiver.request().snapshot.index == 40
+    assert receiver.reader.chunks == 0 and not receiver.reader._restorer._store.keys
+    assert not receiver.take(0, b"", last=False)
+
+
+@define
+class OpenSpool(NoSpool):
+    abandoned: bool = False
+
+    async def abandon(self) -> None:
+        self.abandoned = True
+
+
+@define
+class Spooling(VolatileLog):
+    spooled: OpenSpool | None = None
+
+    def spool(self, index: int, term: int) -> OpenSpool:
+        self.spooled = OpenSpool()
+        return self.spooled
+
+
+class Nobody:
+    def get(self, member: int) -> None:
+        return None
+
+    def learn(self, members: object) -> None:
+        raise AssertionError(members)
+
+
+def test_a_member_that_stops_lets_go_of_the_file_of_a_snapshot_that_was_coming() -> None:
+    async def main(world: SimWorld) -> None:
+        state = PersistentState.bootstrap((1, 2, 3))
+        log = Spooling(state.hard_state, state.snapshot)
+        transfers = Transfers(2, log, Nobody(), world, lambda request: None)
+        chunk = sender_of(snapshot()).poll(0.0)[0][0]
+        async with world.nursery() as nursery:
+            nursery.start_soon(transfers.receive)
+            transfers.chunk(SnapshotChunk(TRANSFER, *chunk))
+            await world.sleep(1.0)
+            assert log.spooled is not None and not log.spooled.abandoned
+            nursery.cancel()
+        assert log.spooled.abandoned
+
+    SimWorld(1).run(main)
