@@ -90,7 +90,7 @@ async def _make(file: Path, config: "EtcdConfig", check_digest: bool) -> int:
     found, _ = await read_saved(file, check_digest)
     state = restored_state(found, founders)
     # Nobody comes from elsewhere to the members of one process.
-    cluster = cluster_id(config.initial_cluster_token, "" if config.alone else _origin(file, founders))
+    cluster = cluster_id(config.initial_cluster_token, "" if config.alone else origin(file, founders))
     folder = Path(config.folder)
     make_folder(folder)
     for member in founders:
@@ -130,7 +130,7 @@ async def read_saved(file: Path, check_digest: bool = True) -> "tuple[Snapshot, 
         raise
 
 
-def _origin(file: Path, founders: "Sequence[ClusterMember]") -> str:
+def origin(file: Path, founders: "Sequence[ClusterMember]") -> str:
     """What makes a restored cluster another one than any before: the file and its members, so that all
     machines come to the same."""
     with file.open("rb") as opened:
