@@ -113,7 +113,8 @@ class WatchHub:
         """
         watcher, store = self.watchers[watcher_id], self.store
         latest = watcher.behind and watcher.cursor == store.revision
-        if latest and (told := self._latest.get(watcher.what)) is not None:
+        told = self._latest.get(watcher.what) if latest else None
+        if told is not None and told.revision == store.revision:  # Else nobody watched when it changed.
             watcher.behind = watcher.wants_bookmark = False
             return told
         chosen: list[KeyValue] = []

@@ -21,6 +21,7 @@ from understudy.raftstore.storage import (
     Put,
     RoleAdd,
     UserAdd,
+    Watch,
 )
 from understudy.raftstore.storage.cluster import MemberAdd
 
@@ -86,3 +87,15 @@ def test_a_status_says_what_is_wrong_as_etcd_does() -> None:
     alarm = "memberID:7 alarm:NOSPACE "
     assert machine.status(1, 1, 2, 3, 3, is_learner=False).errors == (alarm,)
     assert machine.status(1, 0, 2, 3, 3, is_learner=True).errors == ("etcdserver: no leader", alarm)
+
+
+def test_a_watch_is_told_nothing_of_a_revision_before_its_own_that_others_were_told() -> None:
+    """What is kept for watches that agree is of one revision, also when nobody watched the next."""
+    machine = begun()
+    first = machine.open_watch(Watch(b"k", start_revision=3))
+    told = machine.hub.pull(first)
+    assert told is not None and [event.kv.mod_revision for event in told.events] == [3]
+    machine.hub.remove(first)
+    machine.run(Put(b"k", b"3"))
+    told = machine.hub.pull(machine.open_watch(Watch(b"k", start_revision=4)))
+    assert told is not None and [event.kv.mod_revision for event in told.events] == [4]

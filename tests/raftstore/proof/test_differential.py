@@ -311,7 +311,8 @@ async def begin(servers: Sequence[Server]) -> int:
     revision = await agree(servers)
     # What is compacted is known from here on. (A store that never was takes a compaction at 0, in etcd.)
     forget = messages.CompactionRequest(revision=revision)
-    await both(servers, lambda n: servers[n].call(f"{KV}/Compact", forget))
+    answers = await both(servers, lambda n: servers[n].call(f"{KV}/Compact", forget))
+    assert answers[0] == answers[1], difference(forget, revision, answers)
     return revision
 
 
