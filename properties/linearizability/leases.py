@@ -9,6 +9,8 @@ the revisions of the answers to hold it in step with the keys (see `StoreModel`)
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from attrs import frozen
+
 from .checker import Verdict, check
 from .history import UNKNOWN, Operation
 from .requests import (
@@ -52,6 +54,11 @@ def expiries(history: Sequence[Operation], clock_rate: float = 1.0) -> list[Oper
     return [Operation(NOBODY, called, None, Expire(lease)) for lease, called in sorted(earliest.items())]
 
 
+@frozen
+class Known:
+    """Somebody knew of a revision: whatever had made it had happened."""
+
+
 class LeaseModel:
     """One lease. It is granted once at most, and ends once."""
 
@@ -85,13 +92,6 @@ class LeaseModel:
             keys = isinstance(request, Expire) and result is not UNKNOWN
             return (("ended", seen),) if not keys or seen > revision else ()
         return (("there", seen),)
-
-
-class Known:
-    """Somebody knew of a revision: whatever had made it had happened."""
-
-    def __repr__(self) -> str:
-        return "Known()"
 
 
 def check_leases(

@@ -43,6 +43,13 @@ def test_histories_are_linearizable_whatever_happens_to_hosts(trial: Trial) -> N
         assert verified.operations > 100 and verified.events > 50, verified
 
 
+def test_without_faults_everything_that_is_tried_is_done() -> None:
+    verified = run(Trial(1, moves=(Move("replace", 0.5, 0), Move("exchange", 2.0, 1))))
+    assert verified.moves == 5, verified  # Let in, promoted, removed; removed, let in.
+    assert verified.unknown < 20 and verified.leases > 3 and verified.hashes > 10, verified
+    assert verified.compact_revision > 50 and verified.compacted_watches > 3, verified
+
+
 # ------------------------------------------------------------------ bugs that are planted
 
 

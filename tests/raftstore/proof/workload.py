@@ -137,7 +137,7 @@ class Workload:
         def draw() -> Any:
             recent = self.leases[-4:]
             kind = random.random()
-            if not recent or kind < 0.08:
+            if not recent or kind < 0.15:
                 self._grants += 1
                 return Grant(self._grants, LEASE_S)
             lease, key = random.choice(recent), random.choice(LEASED)
