@@ -288,24 +288,23 @@ class WatchStream:
         """Send what the store sends for the watches: of each that has something one batch, and again."""
         while True:
             await self._came.wait()
-            while self._due:
-                due, self._due = self._due, {}
-                outgoing = _Outgoing(self.call)
-                for watch_id in due:
-                    served = self.watches.get(watch_id)
-                    if served is None:
-                        continue
-                    batch = served.reader.receive_nowait()
-                    if batch is not None:
-                        self._due[watch_id] = None
-                        await self._pass_on(served, batch, outgoing)
-                    elif served.reader.finished:
-                        await outgoing.flush()
-                        await self._ended(served)
-                await outgoing.flush()
-                self._advanced.set()
+            due, self._due = self._due, {}
+            outgoing = _Outgoing(self.call)
+            for watch_id in due:
+                served = self.watches.get(watch_id)
+                if served is None:
+                    continue
+                batch = served.reader.receive_nowait()
+                if batch is not None:
+                    self._mark_due(watch_id)
+                    await self._pass_on(served, batch, outgoing)
+                elif served.reader.finished:
+                    await outgoing.flush()
+                    await self._ended(served)
+            await outgoing.flush()
+            self._advanced.set()
 
-    async def _pass_on(self, served: Served, batch: WatchBatch, outgoing: "_Outgoing") -> None:
+    async def _pass_on(self, served: Served, batch: WatchBatch, outgoing: _Outgoing) -> None:
         """Send a batch, in parts if need be; a bookmark only to who is owed one."""
         if batch.events or served.owed:
             if batch.events:
