@@ -343,15 +343,15 @@ class Clients:
 
     def _move_leader(self, waiting: Waiting, request: MoveLeader) -> None:
         """Answered by the new leader, to whom the router sends it again."""
-        if request.target == self.member:
-            reply = MoveLeaderReply(self.machine.store.revision, self.member)
-            self._answer(waiting, Answer(reply=reply))
-            return
         try:
             self.raft.transfer_leadership(request.target)
         except ProposalRefused as error:
             refusal = MembershipError("bad leader transferee", error.reason)
             self._answer(waiting, Answer(refusal=refusal))
+            return
+        if request.target == self.member:
+            reply = MoveLeaderReply(self.machine.store.revision, self.member)
+            self._answer(waiting, Answer(reply=reply))
 
     # ---------------------------------------------------------------- reads
 

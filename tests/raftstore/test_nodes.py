@@ -5,6 +5,7 @@ from contextlib import suppress
 import pytest
 
 from tests.raftstore.nodes import Bench, seen, simulate
+from understudy.actors import AskTimeout
 from understudy.raftstore.membership import (
     LocateLeader,
     StartMember,
@@ -143,6 +144,28 @@ def test_leadership_is_moved_on_request() -> None:
         with pytest.raises(MembershipError, match="bad leader transferee"):
             await b.stores[1].ask(MoveLeader(9))
         assert await b.stores[1].ask(LocateLeader()) == 3
+
+    simulate(scenario)
+
+
+def test_a_hand_over_under_way_is_taken_back_by_moving_to_the_leader() -> None:
+    """Until then, or until an election timeout has passed, nothing is proposed (thesis §3.10)."""
+
+    async def scenario(b: Bench) -> None:
+        leader = await b.leader()
+        target = await b.follower()
+        third = ({1, 2, 3} - {leader, target}).pop()
+        b.world.network.partition([f"etcd-{target}"], [f"etcd-{leader}", f"etcd-{third}"])
+        await b.write(leader, 1)
+        with pytest.raises(AskTimeout):
+            await b.stores[leader].ask(MoveLeader(target), 0.01)
+        with pytest.raises(AskTimeout):
+            await b.stores[leader].ask(Put(b"x", b""), 0.05)
+        await b.stores[leader].ask(MoveLeader(leader))
+        asked_s = b.world.monotonic()
+        await b.write(leader, 2)
+        assert b.world.monotonic() < asked_s + 0.1
+        assert await b.leader() == leader
 
     simulate(scenario)
 
