@@ -32,17 +32,3 @@ def test_watches_that_agree_share_a_batch_and_others_are_told_their_own() -> Non
             assert event.prev_kv == (previous if hub.watchers[number].watch.prev_kv else None)
         previous = None if deleted else batches[0].events[0].kv if batches[0] else None
         assert [hub.pull(number) for number in watches] == [None] * len(watches)
-
-
-def test_what_is_shared_is_of_the_newest_revision_also_when_nobody_watched_meanwhile() -> None:
-    """Nobody is told of a revision while there are no watches."""
-    store = MvccStore()
-    hub = WatchHub(store)
-    store.apply(Put(b"k", b"1"))
-    first = hub.add(Watch(b"k", start_revision=2))
-    told = hub.pull(first)
-    assert told is not None and [event.kv.value for event in told.events] == [b"1"]
-    hub.remove(first)
-    store.apply(Put(b"k", b"2"))
-    told = hub.pull(hub.add(Watch(b"k", start_revision=3)))
-    assert told is not None and [event.kv.value for event in told.events] == [b"2"]
