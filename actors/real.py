@@ -22,6 +22,10 @@ KEYS_FOLDER = "keys"
 """In the root of a world's disks: private keys, which are the same every time that the world is opened."""
 
 
+STARTS_FILE = "starts"
+"""In the root of the disks of a world with a seed: how often it has begun."""
+
+
 class GeneratedKeys(KeyProvider):
     """Keys made when first asked for, in a thread; kept in memory, and in a folder if there is one."""
 
@@ -52,20 +56,34 @@ def _kept(folder: Path | None, name: str, generate: Callable[[], bytes]) -> byte
     if file.exists():
         return file.read_bytes()
     folder.mkdir(mode=0o700, exist_ok=True)
-    key, beside = generate(), folder / f"{name}.new"
+    key = generate()
+    _write_whole(file, key)
+    return key
+
+
+def _write_whole(file: Path, data: bytes) -> None:
+    """Replace a file that only its owner may read, durably; whatever happens it is the old one or the new."""
+    beside = file.with_name(f"{file.name}.new")
     beside.unlink(missing_ok=True)
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as output:
-        output.write(key)
+        output.write(data)
         output.flush()
         os.fsync(descriptor)
     beside.rename(file)
-    names = os.open(folder, os.O_RDONLY)
+    names = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(names)
     finally:
         os.close(names)
-    return key
+
+
+def _count_start(root: Path) -> int:
+    """How often a world with a seed has begun in this folder, with this time."""
+    file = root / STARTS_FILE
+    start = int(file.read_text()) + 1 if file.exists() else 1
+    _write_whole(file, f"{start}\n".encode())
+    return start
 
 
 def _generate_rsa() -> bytes:
@@ -89,7 +107,8 @@ def _pem(key: "rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey") -> bytes:
 
 
 class RealWorld(World):
-    """Real time; randomness from the system unless a seed is given.
+    """Real time; randomness from the system unless a seed is given. (With disks, each start with one draws
+    something else: the names and ids of the starts before are in use.)
 
     Enter it (`async with RealWorld.open() as world`) so that its timers run.
     """
@@ -100,7 +119,8 @@ class RealWorld(World):
             disk_root.mkdir(parents=True, exist_ok=True)
         self._disk_root = disk_root
         self._dispatcher = RealDispatcher()
-        super().__init__(self._dispatcher, int.from_bytes(os.urandom(16)) if seed is None else seed)
+        start = 1 if seed is None or disk_root is None else _count_start(disk_root)
+        super().__init__(self._dispatcher, int.from_bytes(os.urandom(16)) if seed is None else seed, start)
         self.keys = GeneratedKeys(None if disk_root is None else disk_root / KEYS_FOLDER)
 
     @property

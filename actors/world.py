@@ -146,11 +146,14 @@ class World(ABC):
     network: HostNetwork | None = None
     """What is between hosts; None: they are one machine, and messages pass by reference."""
 
-    def __init__(self, dispatcher: Dispatcher, seed: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, seed: int, start: int = 1) -> None:
+        """`start`: how often this world has begun, with this time; each time something else is drawn, since
+        what was drawn before may be on its disks."""
         self.dispatcher = dispatcher
         self.crash_listeners: list[Callable[[str], None]] = []
         """Called with the name of a host that crashes: in simulation only."""
         self.seed = seed
+        self._drawn_from = f"{seed}" if start == 1 else f"{seed}/start {start}"
         self._streams: dict[str, random.Random] = {}
 
     @abstractmethod
@@ -194,7 +197,7 @@ class World(ABC):
         """The random stream of that name; a component draws from its own, so that others cannot shift it."""
         stream = self._streams.get(name)
         if stream is None:
-            stream = self._streams[name] = random.Random(f"{self.seed}/{name}")
+            stream = self._streams[name] = random.Random(f"{self._drawn_from}/{name}")
         return stream
 
     def uuid(self, name: str = "uuid") -> str:

@@ -44,3 +44,14 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         trio.run(keys, tmp_path / "file")
+
+
+async def test_a_world_with_a_seed_and_disks_draws_nothing_twice(tmp_path: Path) -> None:
+    """What was drawn before is on the disks: the UIDs of objects, for instance."""
+    drawn = []
+    for seed in (7, 7, 7):
+        async with RealWorld.open(seed, tmp_path) as world:
+            drawn.append(world.uuid())
+    async with RealWorld.open(7) as world:
+        assert world.uuid() == drawn[0]
+    assert len(set(drawn)) == 3

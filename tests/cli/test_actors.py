@@ -223,7 +223,8 @@ def test_a_cluster_is_shown(tmp_path: Path) -> None:
 
 def test_the_line_of_an_actor_in_trouble_says_so() -> None:
     actor = {
-        "path": "/a", "host": "local", "state": "backing off", "incarnation": 3, "restarts": 2, "tasks": 1, "owed": 4,
+        "path": "/a", "host": "local", "state": "backing off", "incarnation": 3, "restarts": 2, "tasks": 1,
+        "owed": 4,
         "depth": 7, "high_water": 9, "accepted": 100, "displaced": 4,
         "times": [["m.fast", 10, 0.01, 0.002], ["m.slow", 2, 1.0, 0.75]],
     }  # fmt: skip
