@@ -26,6 +26,7 @@ PARTS = (
     ("/raftstore/etcd/", "protobuf and mapping"),
     ("/raftstore/router.py", "router"),
     ("/raftstore/group.py", "router"),
+    ("/raftstore/relays.py", "router"),
     ("/raftstore/serving.py", "router"),
     ("/raftstore/wal/", "log encoding"),
     ("/actors/real_disk.py", "disk and its threads"),

@@ -4,7 +4,8 @@ The contract
 - `storage`: what every store promises, as messages; the only module that its clients need
 
 The actors
-- `group`: a `Storage` over the members of this host; `router`: gives them requests, again where need be
+- `group`: a `Storage` over the members of this host; `router`: gives them requests, again where need be;
+  `relays`: passes on the watches that they serve
 - `member`: one member: drives the core, applies the log; `memberlog`: what it makes durable
 - `wal`: a member's log on a disk; `transfers`: its snapshots on their way to and from others
 - `clients`: what a member does for its clients: proposes, forwards, reads, answers

@@ -7,8 +7,7 @@ next leader from the last revision that its reader got.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -20,13 +19,11 @@ from understudy.actors import (
     ActorStopped,
     AskTimeout,
     ChannelReader,
-    ChannelWriter,
     Deferred,
-    Supervised,
     Terminated,
     handles,
 )
-from understudy.mailbox import ChannelClosed, Patience, Verdict, verdict_on
+from understudy.mailbox import Patience, Verdict, verdict_on
 from understudy.raftstore.founding import (
     LocalPeers,
     LogOf,
@@ -53,6 +50,7 @@ from understudy.raftstore.membership import (
 )
 from understudy.raftstore.options import GroupOptions
 from understudy.raftstore.ready import PersistentState
+from understudy.raftstore.relays import Relays
 from understudy.raftstore.router import Router
 from understudy.raftstore.saving import CAPACITY, relay_snapshot
 from understudy.raftstore.serving import Serving, serving
@@ -70,7 +68,6 @@ from understudy.raftstore.storage import (
     Txn,
     Unavailable,
     Watch,
-    WatchBatch,
     WatchOpened,
 )
 from understudy.raftstore.storage.cluster import (
@@ -115,6 +112,7 @@ class Group(Serving, Actor[Storage]):
         began_us = int(self.world.now().timestamp() * 1e6)
         session = self.world.rng(f"session {self.context.path}").getrandbits(62) ^ (began_us << 1) | 1
         self.router = Router(self.context, self.options, session)
+        self.relays = Relays(self.context, self._open, _verdict, WATCH_PATIENCE)
         for seat in self.seats.values():
             self._start(seat)
 
@@ -256,17 +254,9 @@ class Group(Serving, Actor[Storage]):
             reader, opened = await self._open(request.watch, request.to.label)
         if reader is None:
             raise Unavailable("no leader to watch at")
-        self.context.adopt(request.to)
         next_revision = request.watch.start_revision or opened.revision + 1
         watch = evolve(request.watch, start_revision=next_revision, granted=True)
-        cancel = self.context.start_soon(self._relay, watch, reader, request.to)
-
-        def gone() -> None:
-            # A relay that had not begun yet cannot do it.
-            reader.cancel()
-            cancel()
-
-        request.to.on_end(gone)
+        self.relays.begin(watch, reader, request.to)
         return opened
 
     async def _open(self, watch: Watch, label: str) -> tuple[ChannelReader[Any], WatchOpened]:
@@ -282,39 +272,6 @@ class Group(Serving, Actor[Storage]):
                     if not isinstance(error, Exception) or _verdict(error) is Verdict.END:
                         raise
             await self.world.sleep(self.options.probe_seconds, "watch waits for a leader")
-
-    async def _relay(self, watch: Watch, reader: ChannelReader[Any], to: ChannelWriter[Any]) -> None:
-        """Pass on what a member sends; when it ends, go on at another."""
-        opened: list[ChannelReader[Any]] = [reader]
-
-        @asynccontextmanager
-        async def open(revision: int) -> AsyncIterator[ChannelReader[Any]]:
-            if not opened:
-                opened.append((await self._open(evolve(watch, start_revision=revision + 1), to.label))[0])
-            reader = opened.pop()
-            try:
-                yield reader
-            finally:
-                reader.cancel()
-
-        before = watch.start_revision - 1
-        follower: Supervised[int, WatchBatch, None] = Supervised(
-            self.world,
-            to.label,
-            open=open,
-            # A bookmark may come again, and from before a start in the future.
-            position_of=lambda batch: max(before, batch.revision),
-            position=before,
-            is_after=None,
-            verdict=_verdict,
-            patience=WATCH_PATIENCE,
-        )
-        try:
-            await follower.run(to.send)
-        except ChannelClosed:
-            pass  # Its reader has seen enough.
-        except StorageError as error:
-            to.close(error)
 
     # ---------------------------------------------------------------- snapshots
 

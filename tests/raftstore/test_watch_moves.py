@@ -3,8 +3,9 @@
 import pytest
 
 from understudy.actors import ActorSystem, Ref, Shuffled, SimWorld
+from understudy.raftstore import relays
 from understudy.raftstore.group import raft_group
-from understudy.raftstore.membership import LocateLeader
+from understudy.raftstore.membership import LocateLeader, StartMember, StopMember
 from understudy.raftstore.storage import OpenWatch, Put, Storage, Watch, WatchBatch
 
 HOSTS = ("etcd-1", "etcd-2", "etcd-3")
@@ -97,5 +98,45 @@ def test_who_leaves_while_nobody_leads_is_looked_after_no_longer() -> None:
                 reader.cancel()
             await world.sleep(0.1)
             assert tasks() == before
+
+    SimWorld(1).run(main)
+
+
+def test_a_member_is_looked_for_for_so_many_watches_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store may have more watches than an actor may have tasks."""
+    monkeypatch.setattr(relays, "SEARCHES_MAX", 2)
+
+    async def main(world: SimWorld) -> None:
+        async with ActorSystem.open(world) as system:
+            store: Ref[Storage] = system.spawn(raft_group(hosts=HOSTS), "etcd")
+            await store.ask(Put(b"k", b""))
+
+            def tasks() -> int:
+                return next(status.tasks for status in system.statistics() if status.path == "/etcd")
+
+            before = tasks()
+            readers = []
+            for number in range(6):
+                writer, reader = system.channel(f"watch {number}", 2)
+                await store.ask(OpenWatch(Watch(b"k"), writer))
+                readers.append(reader)
+            assert tasks() == before
+            for member in (1, 2, 3):
+                await store.ask(StopMember(member))
+            await world.sleep(1.0)
+            assert tasks() == before + 2
+            readers.pop(0).cancel()
+            readers.pop().cancel()
+            await world.sleep(0.1)
+            assert tasks() == before + 2
+            for member in (1, 2, 3):
+                await store.ask(StartMember(member))
+            revision = (await store.ask(Put(b"k", b"new"))).revision
+            with world.deadline(5.0):
+                for reader in readers:
+                    assert [event.kv.mod_revision for event in (await reader.receive()).events] == [revision]
+            assert tasks() == before
+            for reader in readers:
+                reader.cancel()
 
     SimWorld(1).run(main)
