@@ -2,8 +2,7 @@
 
 from typing import Any
 
-NEEDED = ("h2", "google", "google.protobuf")
-"""Modules of the extra `understudy[etcd]`."""
+from .extra import want_extra
 
 
 def store_options(text: str, ca_file: str, cert_file: str, key_file: str) -> Any:
@@ -21,14 +20,11 @@ def store_options(text: str, ca_file: str, cert_file: str, key_file: str) -> Any
     kind, _, urls = text.partition("=")
     if kind != "etcd" or not urls:
         raise StartError(f"--store is {text!r}", "for example --store etcd=http://127.0.0.1:2379")
-    try:
-        from understudy.raftstore.etcd.client import GrpcChannel, client_tls
-        from understudy.raftstore.etcd.configuration import parse_urls
-        from understudy.raftstore.etcd.remote_store import remote_store
-    except ModuleNotFoundError as missing:
-        if missing.name not in NEEDED:
-            raise
-        raise StartError(f"--store etcd=... needs {missing.name}", "pip install 'understudy[etcd]'") from None
+    want_extra("--store etcd=...")
+    from understudy.raftstore.etcd.client import GrpcChannel, client_tls
+    from understudy.raftstore.etcd.configuration import parse_urls
+    from understudy.raftstore.etcd.remote_store import remote_store
+
     if bool(cert_file) != bool(key_file):
         raise StartError("--etcd-certfile and --etcd-keyfile go together", "give both, or neither")
     parsed = parse_urls(urls, "--store")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from . import complain, garbage
+from .extra import want_extra
 from .folders import make_folder, owners
 from .foreground import serve_until_stopped
 
@@ -87,13 +88,8 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
     --data-dir. A flag overrides its variable.
     """
     garbage.put_off()
-    try:
-        from understudy.raftstore.etcd.configuration import EtcdConfig, unknown_variables
-    except ModuleNotFoundError as missing:
-        if missing.name not in ("h2", "google", "google.protobuf"):
-            raise
-        return complain(f"understudy etcd needs {missing.name}", "pip install 'understudy[etcd]'")
     from understudy.actors.startup import StartError
+    from understudy.raftstore.etcd.configuration import EtcdConfig, unknown_variables
 
     levels = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR"}
     if log_level not in levels:
@@ -108,6 +104,7 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
 
 
 async def _serve(config: Any) -> None:
+    want_extra("understudy etcd")
     import trio
     from attrs import evolve
 
