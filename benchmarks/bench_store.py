@@ -392,19 +392,34 @@ SCENARIOS: dict[str, Callable[[Scale], list[Row]]] = {
 }
 
 
+def scenarios(text: str) -> list[str]:
+    """The names that `--only` lists. Raises `ArgumentTypeError`: one is of none."""
+    names = text.split(",")
+    for name in names:
+        if name not in SCENARIOS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(SCENARIOS)}")
+    return names
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round; figures are rough")
-    parser.add_argument("--only", default=",".join(SCENARIOS), help="some of: " + ", ".join(SCENARIOS))
+    parser.add_argument(
+        "--only",
+        type=scenarios,
+        default=[*SCENARIOS],
+        help="some of: " + ",".join(SCENARIOS),
+        metavar="NAMES",
+    )
     options = parser.parse_args()
     if shutil.which("etcd") is None:
         raise SystemExit("there is no etcd to compare with: apt-get install etcd-server")
     scale = QUICK if options.quick else FULL
     # What else goes on here shifts even the ratios: one process suffers otherwise than three.
     rows = [Row("load of the machine before", os.getloadavg()[0], "processes")]
-    for name in options.only.split(","):
+    for name in options.only:
         rows += SCENARIOS[name](scale)
-    complete = not options.quick and options.only == parser.get_default("only")
+    complete = not options.quick and options.only == [*SCENARIOS]
     report("store" if complete else "store-partly", rows)
 
 
