@@ -5,7 +5,7 @@ The contract
 
 The actors
 - `group`: a `Storage` over the members of this host; `router`: gives them requests, again where need be;
-  `relays`: passes on the watches that they serve
+  `relays`: passes on the watches that they serve; `waking`: when the next is due
 - `member`: one member: drives the core, applies the log; `memberlog`: what it makes durable
 - `wal`: a member's log on a disk; `transfers`: its snapshots on their way to and from others
 - `clients`: what a member does for its clients: proposes, forwards, reads, answers

@@ -49,6 +49,7 @@ from understudy.raftstore.storage import (
     WatchOpened,
 )
 from understudy.raftstore.transfers import Transfers
+from understudy.raftstore.waking import Waking
 from understudy.raftstore.wal.errors import StoreFolderError
 
 log = logging.getLogger("understudy.raftstore")
@@ -57,8 +58,6 @@ FULL_ROUTER_S = 0.01
 """Answers wait so long for room in their router's mailbox."""
 GIVING_UP_S = 0.1
 """How long a member that has given up says nothing before it ends."""
-ROUNDING_S = 1e-6
-"""Timers are this late: one that fires a rounding error too early would find nothing due, for ever."""
 
 
 class Member(Actor[Membership]):
@@ -77,7 +76,6 @@ class Member(Actor[Membership]):
         self.options = options
         self.machine = StateMachine(options.store)
         self._known_leader = (0, 0)
-        self._armed_s = float("inf")
         self._taken: Ready | None = None
         """Taken out of the core by a handler, for the driver to do."""
         self._unsynced: deque[Ready] = deque()
@@ -102,6 +100,7 @@ class Member(Actor[Membership]):
             self._give_up(error)
             return
         self._work = self.world.signal(f"{self.context.path} work")
+        self._tick = Waking(self.world, self._work.set, f"{self.context.path} tick")
         random = self.world.rng(f"raft {self.context.path}")
         self.raft = Raft(self.member, persistent, self.options.raft, random, self._now_ms())
         self.machine.restore(persistent.snapshot.data)
@@ -352,17 +351,12 @@ class Member(Actor[Membership]):
                 log.warning("member %d: the mailbox of member %d is full", self.member, member)
 
     def _arm_timer(self) -> None:
-        """Wake the driver when the core is due. A timer that is early does no harm, a late one would."""
+        """Wake the driver when the core is due."""
         due_s = min(self.raft.deadline_ms, self._transfers.deadline_ms) / 1000.0
         lease_s = self.machine.timing.next_deadline_s()
         if lease_s is not None:
             due_s = min(due_s, lease_s)
-        now_s = self.world.monotonic()
-        if due_s < self._armed_s or self._armed_s <= now_s:
-            self._armed_s = due_s
-            if due_s != float("inf"):
-                delay_s = due_s - now_s + ROUNDING_S
-                self.world.call_later(delay_s, self._work.set, f"{self.context.path} tick")
+        self._tick.by(due_s)
 
     # ---------------------------------------------------------------- the state machine
 

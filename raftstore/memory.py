@@ -11,7 +11,6 @@ from understudy.mailbox import Message, message
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.feeds import Feeds
 from understudy.raftstore.machine import LONG_READS, Answer, StateMachine, is_write, size_bytes, unwrapped
-from understudy.raftstore.member import ROUNDING_S
 from understudy.raftstore.messages import Snapshot
 from understudy.raftstore.options import GroupOptions, StoreOptions
 from understudy.raftstore.saving import send_snapshot
@@ -48,6 +47,7 @@ from understudy.raftstore.storage.cluster import (
     MoveLeaderReply,
 )
 from understudy.raftstore.transaction import check_shape
+from understudy.raftstore.waking import ROUNDING_S
 
 MEMBER: Final = 1
 """Its id, as that of the only member of a group."""

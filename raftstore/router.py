@@ -6,7 +6,7 @@ write is done once however often it was sent (thesis §6.3).
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from attrs import define, evolve, field
 
@@ -29,9 +29,7 @@ from understudy.raftstore.quorum import VoteResult
 from understudy.raftstore.sessions import Answer
 from understudy.raftstore.storage import NotLeader, Status, Storage, Unavailable
 from understudy.raftstore.storage.cluster import Leadership, MemberList
-
-ROUNDING_S: Final = 1e-6
-"""Timers are this late: one that fires a rounding error too early would find nothing due, for ever."""
+from understudy.raftstore.waking import Waking
 
 
 @define(eq=False)
@@ -99,13 +97,14 @@ class Router:
     _next_number: int = 1
     _turn: int = 0
     _probing: bool = False
-    _sweep_s: float = float("inf")
-    """When `_sweep` looks for requests whose time is over."""
     _flush: Callable[[], None] = field(init=False)
+    _sweeping: Waking = field(init=False)
+    """When to look for requests whose time is over."""
 
     def __attrs_post_init__(self) -> None:
         signal = self.context.world.signal(f"{self.context.path} outbox")
         self._flush = signal.set
+        self._sweeping = Waking(self.context.world, signal.set, f"{self.context.path} retries")
         self.context.start_soon(self._send, signal.wait)
 
     # ---------------------------------------------------------------- requests
@@ -149,24 +148,15 @@ class Router:
 
     def _begin(self, pending: Pending) -> None:
         self._route(pending)
-        self._sweep_at(pending.retry_s)
+        self._sweeping.by(pending.retry_s)
 
     def _forget(self, number: int) -> None:
         """Nobody waits for a request any more."""
         self._pending.pop(number, None)
 
-    def _sweep_at(self, due_s: float) -> None:
-        if due_s < self._sweep_s:
-            self._sweep_s = due_s
-            delay_s = max(0.0, due_s - self.context.world.monotonic())
-            self.context.world.call_later(delay_s, self._sweep, f"{self.context.path} retries")
-
     def _sweep(self) -> None:
         """Send again what nobody answered in time; give up what was not answered at all."""
         now_s = self.context.world.monotonic()
-        if now_s < self._sweep_s:
-            return
-        self._sweep_s = float("inf")
         for pending in list(self._pending.values()):
             if pending.end_s <= now_s:
                 self._settle(pending, Answer(refusal=self._unavailable(pending)))
@@ -174,8 +164,7 @@ class Router:
                 pending.retry_s = min(pending.end_s, now_s + self.options.retry_seconds)
                 self._route(pending)
         due_s = min((pending.retry_s for pending in self._pending.values()), default=float("inf"))
-        if due_s < float("inf"):
-            self._sweep_at(max(due_s, now_s + ROUNDING_S))
+        self._sweeping.by(due_s)
 
     def add(self, member: int, ref: Ref[Membership]) -> None:
         """A member of this host has been started."""
@@ -273,6 +262,8 @@ class Router:
         """Whatever came in meanwhile goes to its member in one message."""
         while True:
             await flushed()
+            if self._pending and self._sweeping.due_s == float("inf"):
+                self._sweep()
             outbox, self._outbox = self._outbox, {}
             settled = next(iter(self._pending), self._next_number)
             for member, batch in outbox.items():

@@ -27,6 +27,7 @@ def test_etcd_8411_a_watch_at_a_follower_goes_on_after_its_state_was_replaced() 
         await b.write(leader, 0)
         rest = [f"etcd-{member}" for member in b.stores if member != follower]
         b.world.network.partition([f"etcd-{follower}"], rest)
+        await b.world.sleep(2.0)  # The leader keeps its log for who was heard of late.
         for number in range(1, 100):
             await b.write(leader, number)
         b.world.network.heal()
@@ -50,6 +51,7 @@ def test_etcd_8411_a_watch_at_a_follower_is_told_what_its_new_state_has_no_more(
         assert await seen(b, reader, 1) == [2]
         rest = [f"etcd-{member}" for member in b.stores if member != follower]
         b.world.network.partition([f"etcd-{follower}"], rest)
+        await b.world.sleep(2.0)  # The leader keeps its log for who was heard of late.
         for number in range(1, 100):
             await b.write(leader, number)
         await b.stores[leader].ask(Compact(90))

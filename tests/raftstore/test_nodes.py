@@ -134,6 +134,36 @@ def test_a_node_that_is_cut_off_promises_nothing() -> None:
     simulate(scenario)
 
 
+def test_a_leader_is_elected_though_clocks_have_become_slower_than_timers_were_set_by() -> None:
+    async def scenario(b: Bench) -> None:
+        await b.write(1, 1)
+        leader = await b.leader()
+        rest = [member for member in b.stores if member != leader]
+        for member in rest:
+            b.world.host(f"etcd-{member}").set_drift(-0.8)
+        b.world.network.partition([f"etcd-{leader}"], [f"etcd-{member}" for member in rest])
+        # Nobody asks them anything meanwhile: that would wake them.
+        await b.world.sleep(20.0)
+        assert {b.member(member).raft.leader for member in rest} <= {*rest}
+
+    simulate(scenario)
+
+
+def test_a_request_has_its_time_by_the_clock_of_its_node() -> None:
+    async def scenario(b: Bench) -> None:
+        for member in b.stores:
+            b.world.host(f"etcd-{member}").set_drift(-0.5)
+        await b.world.sleep(20.0)
+        hosts = [f"etcd-{member}" for member in b.stores]
+        b.world.network.partition(*([host] for host in hosts))
+        b.world.call_later(6.0, b.world.network.heal, "the network is mended")
+        asked_s = b.world.monotonic()
+        await b.stores[1].ask(Put(b"x", b""), 30.0)
+        assert b.world.monotonic() > asked_s + 6.0
+
+    simulate(scenario)
+
+
 def test_leadership_is_moved_on_request() -> None:
     async def scenario(b: Bench) -> None:
         for via in (1, 2, 3):
