@@ -18,6 +18,7 @@ from understudy.raftstore.wal.errors import Damaged, FolderRefused, StoreFolderE
 from understudy.raftstore.wal.folder import (
     IDENTITY,
     LOCK,
+    RECEIVED,
     Identity,
     Listing,
     inside,
@@ -78,7 +79,10 @@ async def opened(disk: Disk, folder: str) -> AsyncIterator[Identity]:
         DiskUnusable: the disk refuses; so do calls within the block.
     """
     try:
-        names = await disk.list(folder)
+        try:
+            names = await disk.list(folder)
+        except NoSuchFile as error:
+            raise FolderRefused(folder or ".", "there is no such folder", "Look at the spelling") from error
         if IDENTITY not in names:
             raise FolderRefused(
                 folder or ".", "this is no member's folder", "Name one: it has a file `member` in it"
@@ -88,8 +92,6 @@ async def opened(disk: Disk, folder: str) -> AsyncIterator[Identity]:
             yield await read_identity(disk, folder)
         finally:
             await lock.release()
-    except NoSuchFile as error:
-        raise FolderRefused(error.path or ".", "there is no such folder", "Look at the spelling") from error
     except DiskError as error:
         raise unusable(folder, error) from error
 
@@ -101,44 +103,72 @@ async def verify(disk: Disk, folder: str, owner: Identity) -> Report:
     """Read everything in an `opened` folder."""
     report = Report(folder, owner)
     listing = await list_folder(disk, folder)
-    whole: list[tuple[int, int]] = []
-    for pair in listing.snapshots:
-        path = inside(folder, snapshot_name(*pair))
-        try:
-            snapshot, reader = await read_snapshot(disk, path)
-        except Damaged as error:
-            report.damage = report.damage or error
-            continue
-        whole.append(pair)
-        revision = snapshot.data.store.revision if snapshot.data is not None else 1
-        report.files.append(
-            FileReport(
-                snapshot_name(*pair),
-                "snapshot",
-                reader.offset,
-                reader.chunks,
-                *(pair[0], pair[0], pair[1], pair[1]),
-                note=f"revision {revision}, {snapshot.configuration}",
-            )
-        )
+    whole: list[SnapshotFile] = []
+    for each in _named(listing):
+        await _check_snapshot(disk, folder, each, report, whole)
     replay = await _segments(disk, folder, owner, listing, report)
+    for each in _taken_over(listing, replay):
+        await _check_snapshot(disk, folder, each, report, whole)
     report.hard_state, report.last_index = replay.hard_state, replay.last_index
     if report.damage is None:
-        report.damage = _loose_snapshot(folder, listing, whole, replay)
+        report.damage = _loose_snapshot(folder, whole, replay)
     return report
 
 
-def _loose_snapshot(
-    folder: str, listing: Listing, whole: list[tuple[int, int]], replay: Replay
-) -> Damaged | None:
-    """The damage when the log does not go on from the newest snapshot."""
-    if not listing.snapshots:
+@frozen
+class SnapshotFile:
+    """A snapshot that a member can begin from."""
+
+    name: str
+    index: int
+    term: int
+
+
+def _named(listing: Listing) -> list[SnapshotFile]:
+    return [SnapshotFile(snapshot_name(*pair), *pair) for pair in listing.snapshots]
+
+
+def _taken_over(listing: Listing, replay: Replay) -> list[SnapshotFile]:
+    """A leader's snapshot that is the log's beginning, and was stopped before it got a snapshot's name: the
+    next start gives it that. Any other that was received is of no account, and removed then."""
+    return [
+        SnapshotFile(snapshot_name(*pair) + RECEIVED, *pair)
+        for pair in listing.received
+        if pair == replay.base
+    ]
+
+
+async def _check_snapshot(
+    disk: Disk, folder: str, file: SnapshotFile, report: Report, whole: list[SnapshotFile]
+) -> None:
+    try:
+        snapshot, reader = await read_snapshot(disk, inside(folder, file.name))
+    except Damaged as error:
+        report.damage = report.damage or error
+        return
+    whole.append(file)
+    revision = snapshot.data.store.revision if snapshot.data is not None else 1
+    report.files.append(
+        FileReport(
+            file.name,
+            "snapshot",
+            reader.offset,
+            reader.chunks,
+            *(file.index, file.index, file.term, file.term),
+            note=f"revision {revision}, {snapshot.configuration}",
+        )
+    )
+
+
+def _loose_snapshot(folder: str, whole: list[SnapshotFile], replay: Replay) -> Damaged | None:
+    """The damage when the log does not go on from the newest snapshot. None of them is damaged."""
+    if not whole:
         return Damaged(folder, "there is no snapshot", "Add the member again with an empty folder")
-    index, term = whole[-1]
-    if replay.term_at(index) == term:
+    newest = whole[-1]
+    if replay.term_at(newest.index) == newest.term:
         return None
     what = f"the log has {replay.base[0] + 1} to {replay.last_index}, and does not go on from it"
-    return Damaged(inside(folder, snapshot_name(index, term)), what, "See what `repair` would do")
+    return Damaged(inside(folder, newest.name), what, "See what `repair` would do")
 
 
 async def _segments(disk: Disk, folder: str, owner: Identity, listing: Listing, report: Report) -> Replay:
@@ -213,12 +243,12 @@ async def dump(disk: Disk, folder: str, owner: Identity) -> AsyncIterator[Snapsh
             break
     machine = StateMachine()
     applied = -1
-    for index, term in listing.snapshots:
-        if replay.term_at(index) == term:
-            snapshot, _ = await read_snapshot(disk, inside(folder, snapshot_name(index, term)))
+    for file in (*_named(listing), *_taken_over(listing, replay)):
+        if replay.term_at(file.index) == file.term:
+            snapshot, _ = await read_snapshot(disk, inside(folder, file.name))
             yield snapshot
             machine.restore(snapshot.data)
-            applied = index
+            applied = file.index
             break
     for entry in replay.entries:
         if entry.index <= applied:
@@ -290,13 +320,12 @@ async def plan_repair(disk: Disk, folder: str, owner: Identity) -> Repair | None
         kept.append(number)
     whole: list[tuple[int, int]] = []
     broken: list[str] = []
-    for pair in listing.snapshots:
-        name = snapshot_name(*pair)
+    for file in (*_named(listing), *_taken_over(listing, replay)):
         try:
-            await read_snapshot(disk, inside(folder, name))
-            whole.append(pair)
+            await read_snapshot(disk, inside(folder, file.name))
+            whole.append((file.index, file.term))
         except Damaged:
-            broken.append(name)
+            broken.append(file.name)
     if not whole:
         raise Damaged(
             folder, "no snapshot is whole, there is nothing to begin from", "Add the member again, empty"

@@ -22,6 +22,7 @@ from understudy.raftstore.snapshot import MachineSnapshot
 from understudy.raftstore.storage import Put
 from understudy.raftstore.wal.disklog import DiskLog
 from understudy.raftstore.wal.errors import Damaged, DiskUnusable, FolderRefused
+from understudy.raftstore.wal.examine import Report, dump, opened, plan_repair, verify
 from understudy.raftstore.wal.folder import Identity, segment_name, snapshot_name
 from understudy.raftstore.wal.frames import SEGMENT_FORMAT, scan
 from understudy.raftstore.wal.segments import LogOptions
@@ -195,6 +196,8 @@ def test_a_log_gives_back_what_was_acknowledged_and_nothing_half(
                 assert disk.dead
             disk.revive()
             disk.crash()
+            with suppress(FolderRefused):  # It was not a member's yet.
+                assert (await looked_at(disk)).damage is None
             log = new_log(disk)
             found = await log.open()
             (held, *_) = [m for m in candidates if m.holds(found)] or [None]
@@ -262,6 +265,41 @@ def prepared(world: SimWorld, disk: FragileDisk) -> Callable[[], Awaitable[None]
         await log.close()
 
     return prepare
+
+
+async def looked_at(disk: SimDisk) -> Report:
+    """What `understudy store verify` finds."""
+    async with opened(disk, FOLDER) as owner:
+        return await verify(disk, FOLDER, owner)
+
+
+@pytest.mark.parametrize("calls", range(1, 20))
+def test_no_power_loss_while_a_snapshot_takes_the_log_s_place_is_taken_for_damage(calls: int) -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        await prepared(world, disk)()
+        log = new_log(disk)
+        await log.open()
+        received = snapshot_at(50, 2, state_at(50, [entry(index, 1) for index in range(2, 51)]))
+        after = evolve(entry(51, 2), term=2)
+        disk.calls_left = calls
+        with suppress(DiskUnusable, HostCrashed):
+            ready = evolve(NOTHING, snapshot=received, entries=(after,), hard_state=HardState(2, 0, 50))
+            await log.write([ready])
+        disk.revive()
+        disk.crash()
+        report = await looked_at(disk)
+        assert report.damage is None
+        async with opened(disk, FOLDER) as owner:
+            assert await plan_repair(disk, FOLDER, owner) is None
+            first, *entries = [each async for each in dump(disk, FOLDER, owner)]
+        assert isinstance(first, Snapshot)
+        found = await new_log(disk).open()
+        snapshots = [file.last_index for file in report.files if file.kind == "snapshot"]
+        assert max(snapshots) == found.snapshot.index
+        assert first.index == {30: 10, 50: 50}[found.snapshot.index]
+        assert len(entries) == len(found.entries) + found.snapshot.index - first.index
+
+    run(main)
 
 
 def test_the_folder_of_another_member_or_cluster_is_refused() -> None:
