@@ -18,7 +18,7 @@ from understudy.raftstore.mvcc import MutatingRequest, MvccStore, finished
 from understudy.raftstore.options import StoreOptions
 from understudy.raftstore.sessions import Answer as Answer
 from understudy.raftstore.sessions import Command as Command
-from understudy.raftstore.sessions import Session, SessionState
+from understudy.raftstore.sessions import Session, SessionState, memorable
 from understudy.raftstore.snapshot import MachineSnapshot
 from understudy.raftstore.storage import (
     Alarm,
@@ -175,7 +175,7 @@ class StateMachine:
             return known, [], False
         # Who may change the group was looked at before it was proposed.
         answer, woken = self.run(command.request, trusted=isinstance(command.request, CLUSTER_CHANGES))
-        session.answers[command.number] = answer
+        session.answers[command.number] = memorable(answer)
         return answer, woken, answer.refusal is None
 
     def remembered(self, session: int, number: int) -> Answer | None:

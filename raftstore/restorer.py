@@ -1,10 +1,11 @@
 """From the slices of a snapshot to the state that they tell: in bulk, and bit by bit."""
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from understudy.raftstore.changelog import ChangesByRevision
 from understudy.raftstore.mvcc import MvccStore
 from understudy.raftstore.pairblock import Columns, PairBlock
+from understudy.raftstore.sessions import SessionState
 from understudy.raftstore.snapshot import (
     MachineSnapshot,
     SnapshotEnd,
@@ -14,6 +15,7 @@ from understudy.raftstore.snapshot import (
     SnapshotLive,
     SnapshotOrder,
     SnapshotPast,
+    SnapshotSessions,
     SnapshotSlice,
     unpacked_pairs,
 )
@@ -27,6 +29,7 @@ class Restorer:
 
     _head: SnapshotHead | None = None
     _store: MvccStore = field(factory=MvccStore)
+    _sessions: dict[int, SessionState] = field(factory=dict)
     _changes: ChangesByRevision = field(factory=lambda: ChangesByRevision(1, 1))
     _live: int = 0
     """Pairs of the present that came, ..."""
@@ -46,6 +49,9 @@ class Restorer:
                 self._head = part
                 store.begin_at(part.revision, part.compact_revision, part.next_lease)
                 self._changes = ChangesByRevision(store.changes_from, part.revision)
+                self._add_sessions(part.sessions)
+            case SnapshotSessions():
+                self._add_sessions(part.sessions)
             case SnapshotLeases():
                 for state in part.leases:
                     store.leases.add(state)
@@ -66,6 +72,12 @@ class Restorer:
                     raise ValueError(f"expected {expected} leases, pairs and past pairs, found {found}")
                 store.changes = self._changes.finish(store.keys.changed_at)
                 self._complete = True
+
+    def _add_sessions(self, states: tuple[SessionState, ...]) -> None:
+        for state in states:
+            known = self._sessions.get(state.session)
+            answers = state.answers if known is None else (*known.answers, *state.answers)
+            self._sessions[state.session] = evolve(state, answers=answers)
 
     def _add_live(self, columns: Columns) -> None:
         store = self._store
@@ -112,4 +124,6 @@ class Restorer:
         if self._head is None or not self._complete:
             raise ValueError("the snapshot has no end")
         head = self._head
-        return MachineSnapshot(self._store, head.users, head.alarms, head.sessions, head.cluster)
+        return MachineSnapshot(
+            self._store, head.users, head.alarms, tuple(self._sessions.values()), head.cluster
+        )

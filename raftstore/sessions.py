@@ -4,11 +4,22 @@ A router that heard nothing about a command may send it again. So that it is don
 within a *session*, and the answers that a router has not confirmed yet are remembered (thesis §6.3).
 """
 
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, field, frozen
 
 from understudy.mailbox import Refusal, message
+from understudy.raftstore.storage import (
+    DeleteRangeReply,
+    KeyValue,
+    PutReply,
+    RangeReply,
+    TxnReply,
+    Unavailable,
+)
+
+ANSWER_BYTES_MAX: Final = 1 << 20
+"""Of keys and values in an answer that is remembered. (A single pair may be larger.)"""
 
 
 @message("raft.command")
@@ -31,6 +42,38 @@ class Answer:
 
     reply: Any = None
     refusal: Refusal | None = None
+
+
+TOO_LARGE: Final = Answer(
+    refusal=Unavailable("it was done, but the answer is too large to be given twice", maybe_applied=True)
+)
+"""What is remembered in place of an answer that is very large: who asks again has lost the first one."""
+
+
+def memorable(answer: Answer) -> Answer:
+    """The answer as it is remembered; the same at every member."""
+    reply = answer.reply
+    if isinstance(reply, (TxnReply, DeleteRangeReply)) and weight_bytes(reply) > ANSWER_BYTES_MAX:
+        return TOO_LARGE
+    return answer
+
+
+def weight_bytes(reply: Any) -> int:
+    """About what a reply weighs: keys and values."""
+    match reply:
+        case PutReply():
+            return _pairs_bytes((reply.prev_kv,)) if reply.prev_kv is not None else 0
+        case RangeReply():
+            return _pairs_bytes(reply.kvs)
+        case DeleteRangeReply():
+            return _pairs_bytes(reply.prev_kvs)
+        case TxnReply():
+            return sum(map(weight_bytes, reply.responses))
+    return 0
+
+
+def _pairs_bytes(pairs: tuple[KeyValue, ...]) -> int:
+    return sum(len(pair.key) + len(pair.value) for pair in pairs)
 
 
 @message("raft.session-state")

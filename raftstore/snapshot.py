@@ -23,7 +23,7 @@ from understudy.raftstore.cluster import ClusterState
 from understudy.raftstore.leases import LeaseState
 from understudy.raftstore.mvcc import MvccStore
 from understudy.raftstore.pairblock import Columns, PairBlock
-from understudy.raftstore.sessions import SessionState
+from understudy.raftstore.sessions import Answer, SessionState, weight_bytes
 from understudy.raftstore.storage import AlarmMember, KeyValue
 from understudy.raftstore.users import UsersState
 
@@ -32,6 +32,8 @@ SLICE_ITEMS: Final = 1000
 """At most so many pairs, histories or leases are looked at for one slice, ..."""
 SLICE_CHANGES: Final = 50_000
 """... or revisions, most of which changed one key and need not be told."""
+ANSWER_BYTES: Final = 64
+"""About what a remembered answer weighs besides its keys and values."""
 PAIR_BYTES: Final = 24
 """About what a pair weighs besides its key and value."""
 
@@ -46,9 +48,16 @@ class SnapshotHead:
     next_lease: int
     users: UsersState
     alarms: tuple[AlarmMember, ...]
-    sessions: tuple[SessionState, ...]
-    """The one that was silent longest first."""
+    sessions: tuple[SessionState, ...] = ()
+    """Until format 3; see `SnapshotSessions`."""
     cluster: ClusterState = field(factory=ClusterState)
+
+
+@message("raft.snapshot-sessions")
+@frozen
+class SnapshotSessions:
+    sessions: tuple[SessionState, ...]
+    """The one that was silent longest first. One of many answers comes in parts."""
 
 
 @message("raft.snapshot-leases")
@@ -106,7 +115,14 @@ class SnapshotEnd:
 
 
 SnapshotSlice = (
-    SnapshotHead | SnapshotLeases | SnapshotLive | SnapshotPast | SnapshotFirst | SnapshotOrder | SnapshotEnd
+    SnapshotHead
+    | SnapshotSessions
+    | SnapshotLeases
+    | SnapshotLive
+    | SnapshotPast
+    | SnapshotFirst
+    | SnapshotOrder
+    | SnapshotEnd
 )
 
 
@@ -160,9 +176,10 @@ class MachineSnapshot:
             store.next_lease,
             self.users,
             self.alarms,
-            self.sessions,
-            self.cluster,
+            cluster=self.cluster,
         )
+        for sessions in self._sessions(bytes_max):
+            yield SnapshotSessions(sessions)
         states = iter(store.leases)
         while leases := tuple(islice(states, SLICE_ITEMS)):
             yield SnapshotLeases(leases)
@@ -175,6 +192,23 @@ class MachineSnapshot:
             yield SnapshotPast(packed_pairs(pairs))
         yield from self._changes()
         yield SnapshotEnd(len(store.leases), live, past)
+
+    def _sessions(self, bytes_max: int) -> Iterator[tuple[SessionState, ...]]:
+        part: list[SessionState] = []
+        size = items = 0
+        for state in self.sessions:
+            answers: list[tuple[int, Answer]] = []
+            for number, answer in state.answers:
+                weight = ANSWER_BYTES + weight_bytes(answer.reply)
+                if items and (size + weight > bytes_max or items >= SLICE_ITEMS):
+                    yield (*part, SessionState(state.session, state.settled, tuple(answers)))
+                    part, answers, size, items = [], [], 0, 0
+                answers.append((number, answer))
+                size += weight
+                items += 1
+            part.append(SessionState(state.session, state.settled, tuple(answers)))
+        if part:
+            yield tuple(part)
 
     def _live(self, bytes_max: int) -> Iterator[Columns]:
         for block in self.store.keys.live.blocks():

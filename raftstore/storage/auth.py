@@ -11,6 +11,7 @@ from attrs import field, frozen
 
 from understudy.mailbox import Request, message
 
+from .errors import InvalidRequest
 from .protocol import Storage
 
 PermissionType = Literal["read", "write", "readwrite"]
@@ -42,6 +43,10 @@ class AsUser(Request[Storage, Any]):
     """... or, without a token, the name in a client certificate that the wire front has verified."""
     auth_revision: int = 0
     """Set by the member that proposes it; the state of users and roles on which it was let in."""
+
+    def __attrs_post_init__(self) -> None:
+        if isinstance(self.request, AsUser):
+            raise InvalidRequest("somebody asks on behalf of one who asks on another's behalf: wrap it once")
 
 
 @message("etcd.auth-reply")

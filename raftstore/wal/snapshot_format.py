@@ -24,9 +24,9 @@ from understudy.raftstore.messages import Snapshot
 from understudy.raftstore.restorer import Restorer
 from understudy.raftstore.snapshot import MachineSnapshot
 
-FORMAT: Final = 3
-READABLE: Final = (2, 3)
-"""Format 2 told the versions of every change in an order."""
+FORMAT: Final = 4
+READABLE: Final = (2, 3, 4)
+"""Format 2 told the versions of every change in an order; until format 3 all sessions were in the head."""
 MAGIC: Final = b"understudy snap\n"
 CHUNK_BYTES_MAX: Final = 64 << 20
 _CHUNK = struct.Struct("<II")
@@ -148,7 +148,7 @@ class SnapshotReader:
                 if not isinstance(value, StreamHead):
                     raise SnapshotError(self.offset, f"expected a head, found {type(value).__name__}")
                 if value.format not in READABLE:
-                    known = " and ".join(map(str, READABLE))
+                    known = ", ".join(map(str, READABLE))
                     raise SnapshotError(self.offset, f"format {value.format}, known are {known}")
                 self.head = value
             elif isinstance(value, StreamFoot):

@@ -3,14 +3,15 @@
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.mailbox import decode, encode
 from understudy.raftstore.machine import SESSIONS_MAX, StateMachine
 from understudy.raftstore.restorer import Restorer
-from understudy.raftstore.sessions import Answer, Command
+from understudy.raftstore.sessions import ANSWER_BYTES_MAX, Answer, Command, weight_bytes
+from understudy.raftstore.snapshot import SnapshotHead, SnapshotSessions
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
     Alarm,
@@ -158,3 +159,56 @@ def test_what_the_leader_proposes_by_itself_has_no_session() -> None:
     for _ in range(2):
         assert machine.apply(Command(0, 0, 0, Alarm("activate", 1, "nospace")))[2]
     assert machine.sessions == {}
+
+
+def test_an_answer_that_is_very_large_is_not_given_twice() -> None:
+    """It would be kept by every member until the router has confirmed it, and go with every snapshot."""
+    machine = StateMachine()
+    for number in range(3):
+        machine.run(Put(b"%d" % number, bytes(ANSWER_BYTES_MAX // 2)))
+    request = Txn((), (Put(b"k", b"v"), Range(b"0", b"9")))
+    first, _, done = machine.apply(command(1, request))
+    assert done and len(first.reply.responses[1].kvs) == 3
+    for each in (machine, moved(machine)):
+        again, _, done = each.apply(command(1, request))
+        assert not done
+        assert isinstance(again.refusal, Unavailable) and again.refusal.maybe_applied
+        assert [pair.version for pair in each.store.range(Range(b"k")).kvs] == [1]
+
+
+@pytest.mark.parametrize("bytes_max", [1, 1000, 1 << 20])
+def test_sessions_are_told_in_slices(bytes_max: int) -> None:
+    machine = StateMachine()
+    for session in range(1, 6):
+        machine.apply(command(1, Txn(()), session=session))  # An empty one: nothing remembered is told, too.
+        machine.apply(command(2, Put(b"k", b""), session=session, settled=2))
+        for number in range(3, 3 + 10 * (session % 3)):
+            machine.apply(command(number, Put(b"k", bytes(100), prev_kv=True), session=session, settled=2))
+    snapshot = machine.snapshot()
+    slices = [part for part in snapshot.slices(bytes_max) if isinstance(part, SnapshotSessions)]
+    # Each has one answer at least, and no more than fit.
+    for part in slices:
+        weights = [weight_bytes(answer.reply) for state in part.sessions for _, answer in state.answers]
+        assert len(weights) <= 1 or sum(weights) <= bytes_max
+    remembered = sum(len(state.answers) for state in snapshot.sessions)
+    assert len(slices) in {1: [remembered], 1000: range(8, 16), 1 << 20: [1]}[bytes_max]
+    restorer = Restorer()
+    for each in snapshot.slices(bytes_max):
+        restorer.add(decode(encode(each)))
+    told, expected = restorer.finish().sessions, snapshot.sessions
+    assert [(state.session, state.settled) for state in told] == [
+        (state.session, state.settled) for state in expected
+    ]
+    assert encode(told) == encode(expected)
+
+
+def test_until_format_3_the_first_slice_had_all_sessions() -> None:
+    machine = StateMachine()
+    machine.apply(command(1, Put(b"k", b"v")))
+    restorer = Restorer()
+    for part in machine.snapshot().slices():
+        if isinstance(part, SnapshotHead):
+            part = evolve(part, sessions=machine.snapshot().sessions)
+        if not isinstance(part, SnapshotSessions):
+            restorer.add(part)
+    assert encode(restorer.finish().sessions) == encode(machine.snapshot().sessions)

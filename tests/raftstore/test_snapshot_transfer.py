@@ -1,12 +1,13 @@
 """A snapshot between two members over a network that loses, doubles and reorders chunks and answers."""
 
+from collections.abc import Callable
 from random import Random
 
-from attrs import define
+from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.actors import SimWorld
+from understudy.actors import Event, SimWorld
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.machine import StateMachine
 from understudy.raftstore.memberlog import NoSpool, VolatileLog
@@ -22,7 +23,7 @@ from understudy.raftstore.snapshot_transfer import (
     Transfer,
 )
 from understudy.raftstore.storage import HashKV, Put
-from understudy.raftstore.transfers import Transfers
+from understudy.raftstore.transfers import CHUNKS_MAX, Transfers
 from understudy.raftstore.wal.snapshot_format import SnapshotError, SnapshotReader, encode_snapshot
 
 TRANSFER = Transfer(1, 2, 5, 1, 40, 4)
@@ -143,9 +144,10 @@ class OpenSpool(NoSpool):
 @define
 class Spooling(VolatileLog):
     spooled: OpenSpool | None = None
+    next: Callable[[], OpenSpool] = OpenSpool
 
     def spool(self, index: int, term: int) -> OpenSpool:
-        self.spooled = OpenSpool()
+        self.spooled = self.next()
         return self.spooled
 
 
@@ -170,5 +172,44 @@ def test_a_member_that_stops_lets_go_of_the_file_of_a_snapshot_that_was_coming()
             assert log.spooled is not None and not log.spooled.abandoned
             nursery.cancel()
         assert log.spooled.abandoned
+
+    SimWorld(1).run(main)
+
+
+@define
+class StuckSpool(OpenSpool):
+    moves: Event | None = None
+
+    async def add(self, data: bytes) -> None:
+        assert self.moves is not None
+        await self.moves.wait()
+
+
+def test_what_is_sent_again_while_the_disk_is_stuck_is_not_kept() -> None:
+    async def main(world: SimWorld) -> None:
+        state = PersistentState.bootstrap((1, 2, 3))
+        log = Spooling(state.hard_state, state.snapshot)
+        moves = world.event("the disk moves")
+        log.next = lambda: StuckSpool(moves=moves)
+        arrived: list[int] = []
+        transfers = Transfers(2, log, Nobody(), world, lambda request: arrived.append(request.snapshot.index))
+        sender = sender_of(snapshot(200))
+        async with world.nursery() as nursery:
+            nursery.start_soon(transfers.receive)
+            while not sender.failed:
+                for chunk in sender.poll(world.monotonic() * 1000.0)[0]:
+                    transfers.chunk(SnapshotChunk(TRANSFER, *chunk))
+                assert len(transfers._chunks) <= CHUNKS_MAX
+                await world.sleep(RETRY_MS / 2000.0)
+            moves.set()
+            again = SnapshotSender(evolve(TRANSFER, number=2), encode_snapshot(snapshot(), 7, 256), 0.0)
+            while not arrived:
+                for chunk in again.poll(0.0)[0]:
+                    transfers.chunk(SnapshotChunk(again.transfer, *chunk))
+                await world.sleep(0.1)
+                assert transfers._in is not None
+                again.wanted(transfers._in.expected, 0.0)
+            nursery.cancel()
+        assert arrived == [40]
 
     SimWorld(1).run(main)

@@ -16,6 +16,7 @@ from understudy.raftstore.storage import (
     AuthError,
     AuthStatus,
     HashKV,
+    InvalidRequest,
     OpenWatch,
     Permission,
     Put,
@@ -41,6 +42,11 @@ def test_a_password_that_bcrypt_would_cut_is_refused(play: Play) -> None:
             await b.store.ask(UserAdd("adam", "x" * 73))
 
     play(scenario)
+
+
+def test_a_request_is_on_behalf_of_one() -> None:
+    with pytest.raises(InvalidRequest, match="wrap it once"):
+        AsUser(AsUser(UserAdd("eve", "pw"), user="root"), user="eve")
 
 
 def test_passwords_that_wait_to_be_hashed_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,5 @@ def test_who_was_let_in_is_known_by_any_of_its_addresses(urls: str) -> None:
 
 def test_who_was_not_let_in_is_told_how() -> None:
     config = EtcdConfig(name="d", initial_cluster="a=http://h:1,d=http://h:5")
-    with pytest.raises(
-        StartError, match=r"no member at http://h:5 .*etcdctl member add d --peer-urls"
-    ):
+    with pytest.raises(StartError, match=r"no member at http://h:5 .*etcdctl member add d --peer-urls"):
         number_in(config, MEMBERS)

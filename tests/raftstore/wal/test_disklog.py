@@ -302,6 +302,40 @@ def test_no_power_loss_while_a_snapshot_takes_the_log_s_place_is_taken_for_damag
     run(main)
 
 
+def test_nothing_stays_of_a_snapshot_that_did_not_come_whole_or_was_not_taken() -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        await prepared(world, disk)()
+        log = new_log(disk)
+        await log.open()
+        entries = [entry(index, 1, 400) for index in range(2, 42)]
+
+        async def left() -> list[str]:
+            return [name for name in await disk.list(FOLDER) if ".received" in name]
+
+        stopped = log.spool(35, 1)
+        await stopped.add(b"begun")
+        assert await left() == [snapshot_name(35, 1) + ".received.new"]
+        await stopped.abandon()
+        assert await left() == []
+        for index in (36, 45):
+            spool = log.spool(index, 1)
+            for chunk in log._chunks(snapshot_at(index, 1, state_at(index, entries))):
+                await spool.add(chunk)
+            await spool.finish()
+            await spool.abandon()
+        assert await left() == [snapshot_name(index, 1) + ".received" for index in (36, 45)]
+        await log.compact(snapshot_at(40, 1, state_at(40, entries)))
+        assert await left() == [snapshot_name(45, 1) + ".received"]
+        # It is not written again where it is there already: the bytes would be others.
+        received = snapshot_at(45, 1, None)
+        await log.write([evolve(NOTHING, snapshot=received, hard_state=HardState(1, 1, 45))])
+        await log.close()
+        found = await new_log(disk).open()
+        assert found.snapshot.index == 45 and found.snapshot.data is not None and await left() == []
+
+    run(main)
+
+
 def test_the_folder_of_another_member_or_cluster_is_refused() -> None:
     async def main(world: SimWorld, disk: FragileDisk) -> None:
         await prepared(world, disk)()
