@@ -4,6 +4,7 @@ A real adapter: it alone connects. `run` holds the connection, in a task of its 
 """
 
 import logging
+import os
 import ssl
 from collections import deque
 from collections.abc import Mapping
@@ -156,15 +157,16 @@ class Connected:
 
 def _why(error: BaseException) -> str:
     """What the system or TLS says of a connection that ended, or did not come about."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    error = error.__cause__ or error
+    while inner := error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__:
+        error = inner
     if isinstance(error, trio.TooSlowError):
         return f"no answer within {CONNECT_SECONDS:g} s"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not good: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason is not None:
         return f"TLS: {error.reason.lower().replace('_', ' ')}"
+    if isinstance(error, ConnectionError) and error.errno is not None:
+        return os.strerror(error.errno)  # Trio's own words name the address, as ours do.
     return str(error)
 
 

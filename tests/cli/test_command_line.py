@@ -107,6 +107,10 @@ def test_the_help_of_up_is_honest_about_the_seed(tmp_path: Path) -> None:
         (("up", "--bind", "192.0.2.1:0"), "no such address"),
         (("up", "--bind", "127.0.0.1:0", "--kubeconfig", "/proc/no/such"), "cannot write the kubeconfig"),
         (("up", "--bind", "127.0.0.1:0", "--kubeconfig", "."), "cannot write the kubeconfig"),
+        (
+            ("up", "--bind", "127.0.0.1:0", "--store", "etcd=http://127.0.0.1:1"),
+            "cannot connect to http://127.0.0.1:1: Connection refused",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(
