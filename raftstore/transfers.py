@@ -3,16 +3,21 @@
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from understudy.actors import World
 from understudy.mailbox import MailboxFull, Message
 from understudy.raftstore.memberlog import MemberLog, Spool
 from understudy.raftstore.membership import Membership, Peers, SnapshotChunk, SnapshotWanted
 from understudy.raftstore.messages import SnapshotRequest
-from understudy.raftstore.snapshot_transfer import SnapshotReceiver, SnapshotSender, Transfer
+from understudy.raftstore.snapshot_transfer import WINDOW, SnapshotReceiver, SnapshotSender, Transfer
 from understudy.raftstore.wal.snapshot_format import SnapshotError, encode_snapshot
 
 log = logging.getLogger("understudy.raftstore")
+
+CHUNKS_MAX: Final = 2 * WINDOW
+"""What has come and is not taken in yet: the window of a leader, and of the next one. A sender sends again
+what is not answered, as often as it likes while the disk is stuck; what is beyond this is dropped."""
 
 
 class Transfers:
@@ -37,7 +42,7 @@ class Transfers:
         self._in: SnapshotReceiver | None = None
         self._spool: Spool | None = None
         self._chunks: deque[SnapshotChunk] = deque()
-        """Came and not taken in yet; the sender's window bounds them."""
+        """Came and not taken in yet, at most `CHUNKS_MAX`."""
         self._came = world.signal(f"member {member} snapshot")
 
     # ---------------------------------------------------------------- out
@@ -96,8 +101,9 @@ class Transfers:
 
     def chunk(self, chunk: SnapshotChunk) -> None:
         """Take a chunk from the mailbox; `receive` does the rest."""
-        self._chunks.append(chunk)
-        self._came.set()
+        if len(self._chunks) < CHUNKS_MAX:
+            self._chunks.append(chunk)
+            self._came.set()
 
     async def receive(self) -> None:
         """Put what comes on the disk and together, as long as the member runs. Raises `StoreFolderError`."""

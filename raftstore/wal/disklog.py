@@ -67,8 +67,8 @@ class DiskLog:
     """(index, term) of each that is kept, ascending."""
     _last: tuple[int, int] = (0, 0)
     """(index, term) of the log's end."""
-    _spooled: tuple[int, int] | None = None
-    """(index, term) of a leader's snapshot that is durable under its first name."""
+    _spooled: dict[tuple[int, int], None] = field(factory=dict)
+    """(index, term) of each leader's snapshot that is durable under its first name."""
     _hard_state: HardState = field(factory=HardState)
     """As it was written, but for the commit index, which may be ahead."""
 
@@ -122,7 +122,7 @@ class DiskLog:
         for name in listing.leftovers:
             await self.disk.remove(self._path(name))
         self._segments = Segments(self.disk, self.folder, self.owner, self.options, self.pause)
-        self._spooled = None
+        self._spooled = {}
         if listing.received:
             listing = await self._settle_received(listing)
         snapshot, replay = await self._read(listing)
@@ -248,9 +248,9 @@ class DiskLog:
         last, replaced = self._last, (0, 0)
         if received is not None:
             replaced = last = (received.index, received.term)
-            if replaced != self._spooled:
+            if replaced not in self._spooled:
                 await write_snapshot(self.disk, self._received(replaced), self._chunks(received))
-            self._spooled = None
+            self._spooled.pop(replaced, None)
         if entries:
             last = (entries[-1].index, entries[-1].term)
         body = encode_batch(self._hard_state, entries, replaced)
@@ -290,12 +290,16 @@ class DiskLog:
         return DiskSpool(self, (index, term))
 
     async def _keep(self, pair: tuple[int, int]) -> None:
-        """There is a snapshot more: the two newest stay, and the log after the older of them."""
+        """There is a snapshot more: the two newest stay, and the log after the older of them. What a
+        leader sent and is not newer will not be taken any more."""
         self._snapshots = sorted({*self._snapshots, pair})
         while len(self._snapshots) > SNAPSHOTS_KEPT:
             index, term = self._snapshots.pop(0)
             await self.disk.remove(self._path(snapshot_name(index, term)))
             await self.disk.sync_folder(self.folder)
+        for refused in [each for each in self._spooled if each[0] <= pair[0]]:
+            del self._spooled[refused]
+            await self.disk.remove(self._received(refused))
         await self._segments.forget(self._snapshots[0][0])
 
 
@@ -321,7 +325,10 @@ class DiskSpool:
             await self._writer.finish()
         except DiskError as error:
             raise unusable(self.log.folder, error) from error
-        self.log._spooled = self.pair
+        self.log._spooled[self.pair] = None
 
     async def abandon(self) -> None:
-        await self._writer.abandon()
+        try:
+            await self._writer.abandon()
+        except DiskError as error:
+            raise unusable(self.log.folder, error) from error

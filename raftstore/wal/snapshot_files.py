@@ -38,11 +38,17 @@ class SnapshotWriter:
         """Give it its name, durably."""
         assert self._file is not None, f"{self.path}: an empty snapshot"
         await self._file.sync()
-        await self.abandon()
+        await self.close()
         await self.disk.rename(self.path + NEW, self.path)
         await self.disk.sync_folder(split(self.path)[0])
 
     async def abandon(self) -> None:
+        """It will not be finished: what there is of it is taken away. Nothing if it is finished."""
+        if self._file is not None:
+            await self.close()
+            await self.disk.remove(self.path + NEW)
+
+    async def close(self) -> None:
         """Let go of the file; what is under the other name is removed at the next start."""
         file, self._file = self._file, None
         if file is not None:
@@ -57,7 +63,7 @@ async def write_snapshot(disk: Disk, path: str, chunks: Iterable[bytes]) -> int:
             await writer.add(chunk)
         await writer.finish()
     finally:
-        await writer.abandon()
+        await writer.close()
     return writer.size_bytes
 
 
