@@ -5,7 +5,7 @@ class StartError(Exception):
     """It cannot start as it was asked to; the message is one line, the hint says what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
+        super().__init__(message, hint)
         self.message = message
         self.hint = hint
 

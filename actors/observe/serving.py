@@ -20,6 +20,7 @@ from typing import Any
 import trio
 
 from understudy.actors.actor import Actor
+from understudy.actors.startup import StartError
 from understudy.actors.system import ActorStatus, ActorSystem
 
 from .tree import HandlerTimes
@@ -36,13 +37,8 @@ SEND_SECONDS_MAX = 5.0
 EVERY_SECONDS_MIN = 0.05
 
 
-class InspectionError(Exception):
-    """The socket cannot be made; says why and what would help."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(f"{message}; {hint}")
-        self.message = message
-        self.hint = hint
+class InspectionError(StartError):
+    """The socket cannot be made."""
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def test_a_path_that_cannot_be_served_is_an_error_with_a_hint(tmp_path: Path) ->
             system.spawn(lambda: InspectionPoint(taken), "inspection", Supervision(restarts_max=0))
             await world.sleep(100.0)
 
-    with pytest.raises(RestartIntensityExceeded, match="there is a file already; choose another path"):
+    with pytest.raises(RestartIntensityExceeded, match="there is a file already', 'choose another path"):
         trio.run(main)
 
 

@@ -183,6 +183,22 @@ def test_a_process_joins_and_another_goes(run: Callable[[Scenario], Any]) -> Non
     run(scenario)
 
 
+def test_a_learner_serves_what_every_member_serves() -> None:
+    async def scenario(b: Bench) -> None:
+        await b.stores[1].ask(Put(b"k", b"1"))
+        newcomer = await b.listen(4)
+        added = await b.stores[1].ask(MemberAdd(newcomer.peer_urls, is_learner=True))
+        await b.serve(4, PersistentState.joining(), added.members)
+        learner = b.stores[4]
+        assert (await learner.ask(Put(b"k", b"2"))).revision == 3
+        assert [pair.value for pair in (await b.stores[2].ask(Range(b"k"))).kvs] == [b"2"]
+        await b.stores[2].ask(Put(b"k", b"3"))
+        assert [pair.value for pair in (await learner.ask(Range(b"k"))).kvs] == [b"3"]
+        assert (await learner.ask(Status())).is_learner
+
+    simulated(scenario)
+
+
 def test_every_process_tells_who_leads_as_soon_as_it_answers_under_another_leader() -> None:
     async def scenario(b: Bench) -> None:
         heard: dict[int, list[Leadership]] = {member: [] for member in b.stores}

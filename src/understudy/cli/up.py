@@ -145,14 +145,10 @@ async def _inspection(path: Path | None) -> AsyncIterator[Any]:
         return
     from functools import partial
 
-    from understudy.actors.observe.serving import InspectionError, inspection_socket, serve_inspection
-    from understudy.actors.startup import StartError
+    from understudy.actors.observe.serving import inspection_socket, serve_inspection
 
     with ExitStack() as stack:
-        try:
-            listener = stack.enter_context(inspection_socket(path))
-        except InspectionError as error:
-            raise StartError(error.message, error.hint) from None
+        listener = stack.enter_context(inspection_socket(path))
         yield partial(serve_inspection, listener)
 
 
