@@ -1,7 +1,7 @@
 """gRPC at the client's end of an HTTP/2 connection, without I/O."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import h2.errors
 import h2.events
@@ -23,18 +23,18 @@ class CallEnded:
 Happening = MessageCame | CallEnded | ConnectionEnded
 
 _HTTP_CODES = {
-    400: Code.INTERNAL,
-    401: Code.UNAUTHENTICATED,
-    403: Code.PERMISSION_DENIED,
-    404: Code.UNIMPLEMENTED,
-    429: Code.UNAVAILABLE,
-    502: Code.UNAVAILABLE,
-    503: Code.UNAVAILABLE,
-    504: Code.UNAVAILABLE,
+    "400": Code.INTERNAL,
+    "401": Code.UNAUTHENTICATED,
+    "403": Code.PERMISSION_DENIED,
+    "404": Code.UNIMPLEMENTED,
+    "429": Code.UNAVAILABLE,
+    "502": Code.UNAVAILABLE,
+    "503": Code.UNAVAILABLE,
+    "504": Code.UNAVAILABLE,
 }
 """What an answer that is no gRPC means: "HTTP to gRPC status code mapping"."""
-
-
+STATUS_SHOWN: Final = 20
+"""Characters of a status that need not be one."""
 _CODES = {str(int(code)): code for code in Code}
 
 
@@ -107,10 +107,11 @@ class ClientConnection(Http2):
         match event:
             case h2.events.ResponseReceived():
                 headers = header_texts(event.headers)
-                status = int(headers.get(":status", "0"))
-                if status != 200:
+                status = headers.get(":status", "")
+                if status != "200":
                     code = _HTTP_CODES.get(status, Code.UNKNOWN)
-                    self._end(number, RpcError(code, f"the server answered with HTTP status {status}"), found)
+                    shown = status[:STATUS_SHOWN] or "missing"
+                    self._end(number, RpcError(code, f"the server answered with HTTP status {shown}"), found)
                 elif "grpc-status" in headers:
                     self._end(number, _status(headers), found)
             case h2.events.TrailersReceived():

@@ -73,7 +73,8 @@ def quote_message(text: str) -> str:
 
 
 def unquote_message(text: str) -> str:
-    """The inverse of `quote_message`; what is no valid encoding stays as it is."""
+    """The inverse of `quote_message`; a `%` that encodes nothing stays as it is, and bytes that
+    are not UTF-8 become U+FFFD."""
     return unquote(text, errors="replace")
 
 

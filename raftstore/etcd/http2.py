@@ -127,11 +127,13 @@ class Http2(ABC):
             # h2 has put a GOAWAY into the output.
             self.ended = True
             return [ConnectionEnded()]
+        if any(type(event) is h2.events.ConnectionTerminated for event in events):
+            # Of what came before the goodbye, too, h2 lets nothing be answered any more.
+            self.ended = True
         for event in events:
             if type(event) is h2.events.DataReceived:
                 self._take_data(event, found)
             elif type(event) is h2.events.ConnectionTerminated:
-                self.ended = True
                 found.append(ConnectionEnded())
             else:
                 self._take(event, found)
@@ -159,14 +161,14 @@ class Http2(ABC):
                 self._refuse(number, error, found)
         if stream is None or number not in self._streams:
             # Of a call that is over; the connection's window is everybody's.
-            self._h2.acknowledge_received_data(size, number)
+            self.taken(number, size)
             return
         size += stream.held_bytes
         stream.held_bytes = 0
         if not payloads:
             if size > HELD_BYTES_MAX:
                 # The rest of a large message must be able to come.
-                self._h2.acknowledge_received_data(size, number)
+                self.taken(number, size)
             else:
                 stream.held_bytes = size
         for payload in payloads:

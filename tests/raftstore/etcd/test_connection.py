@@ -193,6 +193,43 @@ def test_after_a_goodbye_no_call_begins() -> None:
         pair.client.call(PATH, {})
 
 
+def test_a_goodbye_beside_what_breaks_the_framing_is_a_goodbye() -> None:
+    """Nothing can be answered any more when both are in one piece: h2 raises at whoever tries."""
+    pair = Pair()
+    pair.exchange()
+    call = pair.client.call(PATH, {})
+    pair.client._h2.send_data(call, b"\1\0\0\0\0")  # It says that it is compressed.
+    pair.client.close()
+    found = pair.server.receive(pair.client.take_output())
+    assert [type(each) for each in found] == [CallBegan, CallAborted, ConnectionEnded]
+    assert pair.server.ended
+
+
+def test_a_goodbye_beside_the_end_of_a_call_that_could_go_on_is_both() -> None:
+    pair = Pair()
+    pair.exchange()
+    call = pair.client.call(PATH, {})
+    pair.exchange()
+    # Trailers, and no reset behind them: what a server says that ends its calls and then itself.
+    pair.server._h2.send_headers(call, [(b":status", b"200"), (b"grpc-status", b"14")], end_stream=True)
+    pair.server.close()
+    found = pair.client.receive(pair.server.take_output())
+    assert [type(each) for each in found] == [CallEnded, ConnectionEnded]
+
+
+@pytest.mark.parametrize("status", [b"teapot", b"", b"-1", "²".encode("latin-1")])
+def test_an_answer_with_a_status_that_is_none_ends_its_call_alone(status: bytes) -> None:
+    pair = Pair()
+    pair.exchange()
+    call = pair.client.call(PATH, {})
+    pair.exchange()
+    pair.server._h2.send_headers(call, [(b":status", status)], end_stream=True)
+    pair.exchange()
+    (ended,) = [each for each in pair.at_client if isinstance(each, CallEnded)]
+    assert ended.error is not None and ended.error.code is Code.UNKNOWN
+    assert not pair.client.ended
+
+
 def test_bytes_that_are_no_http2_end_the_connection() -> None:
     server = ServerConnection(1000)
     server.receive(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
