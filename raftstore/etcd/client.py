@@ -54,8 +54,7 @@ class GrpcStream(ClientStream):
     _waits: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     async def send(self, request: Any) -> None:
-        if self._ended is not None:
-            raise self._ended.error or RpcError(Code.CANCELLED, "the call is over")
+        self._raise_if_ended()
         protocol = self.connection.protocol
         protocol.send(self.number, request.SerializeToString())
         if not self.method.client_streaming:
@@ -63,6 +62,11 @@ class GrpcStream(ClientStream):
         self.connection.say()
         while protocol.waiting_bytes(self.number) > STREAM_WAITING_BYTES_MAX:
             await self.connection.windows.park()
+            self._raise_if_ended()
+
+    def _raise_if_ended(self) -> None:
+        if self._ended is not None:
+            raise self._ended.error or RpcError(Code.CANCELLED, "the call is over")
 
     async def receive(self) -> Any:
         while not self._came:
@@ -74,7 +78,12 @@ class GrpcStream(ClientStream):
         came = self._came.popleft()
         self.connection.protocol.taken(self.number, came.taken_bytes)
         self.connection.say()
-        return self.method.response.FromString(came.payload)
+        try:
+            return self.method.response.FromString(came.payload)
+        except Exception as error:
+            # protobuf's DecodeError has no public name of its own.
+            what = f"the answer is no {self.method.response.DESCRIPTOR.name}: {error}"
+            raise RpcError(Code.INTERNAL, what) from error
 
     def cancel(self) -> None:
         if self._ended is None:
@@ -92,6 +101,8 @@ class GrpcStream(ClientStream):
     def end(self, ended: CallEnded) -> None:
         self._ended = ended
         self._waits.unpark_all()
+        # Others' calls look again, too: who waits for a window has no place of its own to wait at.
+        self.connection.windows.unpark_all()
 
 
 @define(eq=False)
@@ -125,7 +136,6 @@ class Connected:
             why = f": {_why(broken)}"
         finally:
             self.protocol.ended = True
-            self.windows.unpark_all()
             streams, self.streams = self.streams, {}
             for number, stream in streams.items():
                 stream.end(CallEnded(number, RpcError(Code.UNAVAILABLE, f"the connection has ended{why}")))
@@ -207,18 +217,25 @@ class GrpcChannel(Channel):
         self._turn += 1
         try:
             with trio.fail_after(CONNECT_SECONDS):
-                plain = await trio.open_tcp_stream(url.host, url.port)
-                notice_silence(plain.setsockopt)
-                stream: trio.abc.Stream = plain
-                if url.scheme == "https":
-                    assert self.tls is not None, url
-                    secured = trio.SSLStream(plain, self.tls, server_hostname=url.host, https_compatible=True)
-                    await secured.do_handshake()
-                    stream = secured
+                stream = await self._open(url)
         except (trio.TooSlowError, trio.BrokenResourceError, OSError) as error:
             raise OSError(f"cannot connect to {url}: {_why(error)}") from error
         authority = f"{url.host}:{url.port}"
         return Connected(stream, ClientConnection(self.message_bytes_max, authority, url.scheme))
+
+    async def _open(self, url: Url) -> trio.abc.Stream:
+        plain = await trio.open_tcp_stream(url.host, url.port)
+        try:
+            notice_silence(plain.setsockopt)
+            if url.scheme != "https":
+                return plain
+            assert self.tls is not None, url
+            secured = trio.SSLStream(plain, self.tls, server_hostname=url.host, https_compatible=True)
+            await secured.do_handshake()
+            return secured
+        except BaseException:
+            await trio.aclose_forcefully(plain)
+            raise
 
     async def connect(self) -> None:
         """Return once there is a connection. Raises RpcError: one attempt at each server failed."""

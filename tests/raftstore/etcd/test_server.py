@@ -6,7 +6,8 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from tests.raftstore.etcd.test_etcdctl import etcdctl, understudy_etcd
 from understudy.actors import Actor, ActorSystem, RealWorld
 from understudy.actors.startup import StartError
 from understudy.raftstore.etcd.calls import Call
-from understudy.raftstore.etcd.client import GrpcChannel
+from understudy.raftstore.etcd.client import Connected, GrpcChannel, GrpcStream
 from understudy.raftstore.etcd.client_connection import CallEnded, ClientConnection
 from understudy.raftstore.etcd.grpc import Code, NotSent, RpcError
+from understudy.raftstore.etcd.http2 import MessageCame
 from understudy.raftstore.etcd.listening import UNANSWERED_MS, Url, bind, prepare, server_tls
 from understudy.raftstore.etcd.schema import messages
 from understudy.raftstore.etcd.server import CONNECTIONS_MAX, IDLE_MAX, Connection, EtcdFront
@@ -403,6 +405,77 @@ async def test_a_server_that_is_not_there_is_not_reached() -> None:
     async with channel(url) as client:
         with pytest.raises(NotSent):
             await client.unary("/etcdserverpb.KV/Put", messages.PutRequest(key=b"k"), 5.0)
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[tuple[GrpcStream, trio.abc.Stream]]:
+    """A call on a connection whose server takes what comes and says nothing; and the server's end."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    channel = GrpcChannel([Url("http", "127.0.0.1", 1)])
+    channel._connected = Connected(ours, ClientConnection(64 << 20, "localhost:2379"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel._connected.serve)
+        stream = channel.stream("/etcdserverpb.Watch/Watch")
+        assert isinstance(stream, GrpcStream)
+        yield stream, theirs
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("end", ["closed", "cancelled"])
+async def test_who_waits_for_the_server_s_window_hears_of_the_end(end: str) -> None:
+    create = messages.WatchCreateRequest(key=bytes(3 << 20))
+    codes: list[Code] = []
+    with trio.fail_after(5.0):
+        async with silent_server() as (stream, theirs):
+
+            async def send() -> None:
+                with pytest.raises(RpcError) as refused:
+                    await stream.send(messages.WatchRequest(create_request=create))
+                codes.append(refused.value.code)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                await trio.testing.wait_all_tasks_blocked()
+                assert not codes
+                if end == "closed":
+                    await theirs.aclose()
+                else:
+                    stream.cancel()
+    assert codes == [Code.UNAVAILABLE if end == "closed" else Code.CANCELLED]
+
+
+async def test_an_answer_that_is_no_message_ends_its_call_alone() -> None:
+    async with silent_server() as (stream, _):
+        stream.take(MessageCame(stream.number, b"\xff", 0))
+        with pytest.raises(RpcError, match=r"INTERNAL: .*Watch"):
+            await stream.receive()
+
+
+@pytest.mark.parametrize("answer", [b"", b"this is no TLS\r\n\r\n"])
+async def test_a_connection_that_did_not_come_about_is_closed(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("understudy.raftstore.etcd.client.CONNECT_SECONDS", 0.2)
+    left = trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        if answer:
+            await stream.send_all(answer)
+        with suppress(trio.BrokenResourceError):
+            while await stream.receive_some():
+                pass
+        left.set()
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, host="127.0.0.1"), serve, 0)
+        url = Url("https", "127.0.0.1", listener.socket.getsockname()[1])
+        async with channel(url, ssl.create_default_context()) as client:
+            with trio.fail_after(5.0):
+                with pytest.raises(NotSent) as refused:
+                    await client.connect()
+                await left.wait()
+            assert refused.value.code is Code.UNAVAILABLE
+        nursery.cancel_scope.cancel()
 
 
 async def test_an_address_in_use_is_its_users_error() -> None:
