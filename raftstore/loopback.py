@@ -389,6 +389,3 @@ class Loopback:
                     ours = log.entries[index - log.floor_index - 1]
                     theirs = twin.entries[index - twin.floor_index - 1]
                     assert ours == theirs, f"members {one} and {other} differ at {index}: {ours}, {theirs}"
-
-    def majority_runs(self) -> bool:
-        return 2 * len(self.running()) > len(self.nodes)

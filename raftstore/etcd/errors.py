@@ -91,7 +91,6 @@ _MEMBERSHIP: Final[dict[MembershipProblem, tuple[Code, str]]] = {
 
 NO_LEADER: Final = (Code.UNAVAILABLE, "etcdserver: no leader")
 TIMED_OUT: Final = (Code.UNAVAILABLE, "etcdserver: request timed out")
-MOVED: Final = (Code.UNAVAILABLE, "etcdserver: leader changed")
 STOPPED: Final = (Code.UNAVAILABLE, "etcdserver: server stopped")
 TOO_MANY_REQUESTS: Final = (Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests")
 VALUE_PROVIDED: Final = (Code.INVALID_ARGUMENT, "etcdserver: value is provided")
@@ -99,7 +98,6 @@ LEASE_PROVIDED: Final = (Code.INVALID_ARGUMENT, "etcdserver: lease is provided")
 KEY_NOT_FOUND: Final = (Code.INVALID_ARGUMENT, "etcdserver: key not found")
 COMPACTED: Final = _TEXTS["Compacted"]
 FUTURE_REVISION: Final = _TEXTS["FutureRevision"]
-EMPTY_KEY: Final = _TEXTS["EmptyKey"]
 LEASE_NOT_FOUND: Final = _TEXTS["LeaseNotFound"]
 INVALID_DOWNGRADE: Final = (Code.INVALID_ARGUMENT, "etcdserver: invalid downgrade target version")
 DOWNGRADE_FORMAT: Final = (Code.INVALID_ARGUMENT, "etcdserver: wrong downgrade target version format")
