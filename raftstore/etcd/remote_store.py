@@ -146,11 +146,14 @@ class RemoteStore(Actor[Storage]):
             await self.world.sleep(self.options.look_seconds, "another leader")
 
     async def _refusal(self, error: RpcError, request: Any) -> StorageError:
-        if (error.code, error.message) == COMPACTED:
-            return Compacted(await self._compact_revision())
-        if (error.code, error.message) == FUTURE_REVISION:
-            revision = await self._call(Status(), {})
-            return FutureRevision(request.revision, revision.revision)
+        try:
+            if (error.code, error.message) == COMPACTED:
+                return Compacted(await self._compact_revision())
+            if (error.code, error.message) == FUTURE_REVISION:
+                revision = await self._call(Status(), {})
+                return FutureRevision(request.revision, revision.revision)
+        except RpcError as silent:
+            return refusal_of(silent, request)
         return refusal_of(error, request)
 
     async def _compact_revision(self) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from understudy.actors import ActorSystem, Ref, Shuffled, SimWorld
+from understudy.actors import ActorSystem, ChannelReader, Ref, Shuffled, SimWorld
 from understudy.raftstore import relays
 from understudy.raftstore.group import raft_group
 from understudy.raftstore.membership import LocateLeader, StartMember, StopMember
@@ -75,29 +75,35 @@ def test_who_reads_slowly_misses_nothing_when_leaders_go(seed: int) -> None:
     SimWorld(seed, Shuffled(seed) if seed else None).run(main)
 
 
+def tasks(system: ActorSystem) -> int:
+    """How many the store's actor has."""
+    return next(status.tasks for status in system.statistics() if status.path == "/etcd")
+
+
+async def watches(system: ActorSystem, store: Ref[Storage], count: int) -> list[ChannelReader[WatchBatch]]:
+    readers = []
+    for number in range(count):
+        writer, reader = system.channel(f"watch {number}", 2)
+        await store.ask(OpenWatch(Watch(b"k"), writer))
+        readers.append(reader)
+    return readers
+
+
 def test_who_leaves_while_nobody_leads_is_looked_after_no_longer() -> None:
     async def main(world: SimWorld) -> None:
         async with ActorSystem.open(world) as system:
             store: Ref[Storage] = system.spawn(raft_group(hosts=HOSTS), "etcd")
             await store.ask(Put(b"k", b""))
-
-            def tasks() -> int:
-                return next(status.tasks for status in system.statistics() if status.path == "/etcd")
-
-            before = tasks()
-            readers = []
-            for number in range(5):
-                writer, reader = system.channel(f"watch {number}", 2)
-                await store.ask(OpenWatch(Watch(b"k"), writer))
-                readers.append(reader)
+            before = tasks(system)
+            readers = await watches(system, store, 5)
             for member in (1, 2, 3):
                 await system.stop(system.ref(f"/etcd/member-{member}"))
             await world.sleep(1.0)
-            assert tasks() == before + len(readers), "each looks for a member"
+            assert tasks(system) == before + len(readers), "each looks for a member"
             for reader in readers:
                 reader.cancel()
             await world.sleep(0.1)
-            assert tasks() == before
+            assert tasks(system) == before
 
     SimWorld(1).run(main)
 
@@ -110,32 +116,24 @@ def test_a_member_is_looked_for_for_so_many_watches_at_a_time(monkeypatch: pytes
         async with ActorSystem.open(world) as system:
             store: Ref[Storage] = system.spawn(raft_group(hosts=HOSTS), "etcd")
             await store.ask(Put(b"k", b""))
-
-            def tasks() -> int:
-                return next(status.tasks for status in system.statistics() if status.path == "/etcd")
-
-            before = tasks()
-            readers = []
-            for number in range(6):
-                writer, reader = system.channel(f"watch {number}", 2)
-                await store.ask(OpenWatch(Watch(b"k"), writer))
-                readers.append(reader)
-            assert tasks() == before
+            before = tasks(system)
+            readers = await watches(system, store, 6)
+            assert tasks(system) == before
             for member in (1, 2, 3):
                 await store.ask(StopMember(member))
             await world.sleep(1.0)
-            assert tasks() == before + 2
+            assert tasks(system) == before + 2
             readers.pop(0).cancel()
             readers.pop().cancel()
             await world.sleep(0.1)
-            assert tasks() == before + 2
+            assert tasks(system) == before + 2
             for member in (1, 2, 3):
                 await store.ask(StartMember(member))
             revision = (await store.ask(Put(b"k", b"new"))).revision
             with world.deadline(5.0):
                 for reader in readers:
                     assert [event.kv.mod_revision for event in (await reader.receive()).events] == [revision]
-            assert tasks() == before
+            assert tasks(system) == before
             for reader in readers:
                 reader.cancel()
 

@@ -8,10 +8,19 @@ from attrs import define, field
 
 from understudy.actors import ActorSystem, ChannelReader, SimWorld, World
 from understudy.raftstore.etcd.calls import Channel, ClientStream
+from understudy.raftstore.etcd.errors import COMPACTED, FUTURE_REVISION
 from understudy.raftstore.etcd.grpc import Code, RpcError
 from understudy.raftstore.etcd.remote_store import RemoteOptions, remote_store
 from understudy.raftstore.etcd.schema import messages
-from understudy.raftstore.storage import AuthError, OpenWatch, Watch, WatchBatch
+from understudy.raftstore.storage import (
+    AuthError,
+    Compact,
+    OpenWatch,
+    Range,
+    Unavailable,
+    Watch,
+    WatchBatch,
+)
 from understudy.raftstore.storage.cluster import AwaitLeader, Leadership
 
 Answer = Any
@@ -58,7 +67,10 @@ class ScriptedChannel(Channel):
     async def unary(
         self, path: str, request: Any, timeout_seconds: float, metadata: Mapping[str, str] | None = None
     ) -> Any:
-        return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        answer = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        if isinstance(answer, RpcError):
+            raise answer
+        return answer
 
     def stream(self, path: str, metadata: Mapping[str, str] | None = None) -> ClientStream:
         self.begun.append(Scripted(self.world, self.streams.pop(0)))
@@ -130,5 +142,20 @@ def test_the_server_is_asked_who_leads_until_it_is_somebody_else() -> None:
             assert known == Leadership(member=1, leader=2, term=5)
             assert await store.ask(AwaitLeader(known)) == Leadership(member=1, leader=1, term=6)
             assert 0.9 < world.monotonic() < 1.1
+
+    SimWorld(1).run(main)
+
+
+@pytest.mark.parametrize("ask", [Range(b"k", revision=5), Compact(5), Compact(500)])
+def test_a_refusal_that_the_server_does_not_live_to_explain_is_unavailable(ask: Any) -> None:
+    """What is compacted, and which revision is not there yet, takes another question."""
+    code, text = FUTURE_REVISION if ask == Compact(500) else COMPACTED
+
+    async def main(world: World) -> None:
+        channel = ScriptedChannel(world, [[BROKEN]], [RpcError(code, text), BROKEN])
+        async with ActorSystem.open(world) as system:
+            store = system.spawn(remote_store(lambda: channel, RemoteOptions()), "etcd")
+            with pytest.raises(Unavailable, match="the connection has ended"):
+                await store.ask(ask)
 
     SimWorld(1).run(main)
