@@ -39,6 +39,7 @@ from understudy.raftstore.storage import (
     Status,
     Storage,
     StorageError,
+    Txn,
     Unavailable,
     Watch,
     WatchBatch,
@@ -151,7 +152,7 @@ class RemoteStore(Actor[Storage]):
                 return Compacted(await self._compact_revision())
             if (error.code, error.message) == FUTURE_REVISION:
                 revision = await self._call(Status(), {})
-                return FutureRevision(request.revision, revision.revision)
+                return FutureRevision(_newest(request), revision.revision)
         except RpcError as silent:
             return refusal_of(silent, request)
         return refusal_of(error, request)
@@ -374,3 +375,10 @@ def remote_store(
 ) -> Callable[[], Actor[Storage]]:
     """A factory for a store behind a channel, which is made anew for each incarnation."""
     return lambda: RemoteStore(channel(), options or RemoteOptions())
+
+
+def _newest(request: Any) -> int:
+    """The newest revision that a request asks for."""
+    if isinstance(request, Txn):
+        return max([_newest(each) for each in (*request.success, *request.failure)], default=0)
+    return getattr(request, "revision", 0)

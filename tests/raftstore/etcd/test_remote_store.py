@@ -15,8 +15,10 @@ from understudy.raftstore.etcd.schema import messages
 from understudy.raftstore.storage import (
     AuthError,
     Compact,
+    FutureRevision,
     OpenWatch,
     Range,
+    Txn,
     Unavailable,
     Watch,
     WatchBatch,
@@ -157,5 +159,21 @@ def test_a_refusal_that_the_server_does_not_live_to_explain_is_unavailable(ask: 
             store = system.spawn(remote_store(lambda: channel, RemoteOptions()), "etcd")
             with pytest.raises(Unavailable, match="the connection has ended"):
                 await store.ask(ask)
+
+    SimWorld(1).run(main)
+
+
+@pytest.mark.parametrize(
+    "ask", [Range(b"k", revision=500), Txn(failure=(Range(b"k", revision=3), Range(b"k", revision=500)))]
+)
+def test_what_is_asked_of_the_future_is_refused_with_both_revisions(ask: Any) -> None:
+    async def main(world: World) -> None:
+        status = messages.StatusResponse(header=messages.ResponseHeader(revision=7))
+        channel = ScriptedChannel(world, [], [RpcError(*FUTURE_REVISION), status])
+        async with ActorSystem.open(world) as system:
+            store = system.spawn(remote_store(lambda: channel, RemoteOptions()), "etcd")
+            with pytest.raises(FutureRevision) as refused:
+                await store.ask(ask)
+        assert (refused.value.requested, refused.value.revision) == (500, 7)
 
     SimWorld(1).run(main)
