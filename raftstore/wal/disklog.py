@@ -98,10 +98,12 @@ class DiskLog:
 
     async def close(self) -> None:
         """Let go of the folder."""
-        await self._segments.close()
         lock, self._lock = self._lock, None
-        if lock is not None:
-            await lock.release()
+        try:
+            await self._segments.close()
+        finally:
+            if lock is not None:
+                await lock.release()
 
     async def _open(self) -> PersistentState:
         await make_folders(self.disk, self.folder)

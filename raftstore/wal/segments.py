@@ -65,6 +65,9 @@ class Segments:
     """(index, term) of the log's end."""
     _hard_state: HardState = field(factory=HardState)
     _failed: bool = False
+    _covered: int = 0
+    """Entries up to here are not needed."""
+    _forgetting: bool = False
 
     @property
     def hard_state(self) -> HardState:
@@ -163,12 +166,20 @@ class Segments:
         self.facts.append(SegmentFacts(number, highest))
 
     async def forget(self, index: int) -> None:
-        """Remove segments that hold nothing but entries up to `index`; the newest one stays."""
-        while len(self.facts) > 1 and self.facts[0].last_index <= index:
-            covered = self.facts.pop(0)
-            await self.disk.remove(self.path(covered.number))
-            # One by one: a crash must not bring back an older one without those between.
-            await self.disk.sync_folder(self.folder)
+        """Remove segments that hold nothing but entries up to `index`; the newest one stays. Who is
+        at it already goes on with it."""
+        self._covered = max(self._covered, index)
+        if self._forgetting:
+            return
+        self._forgetting = True
+        try:
+            while len(self.facts) > 1 and self.facts[0].last_index <= self._covered:
+                covered = self.facts.pop(0)
+                await self.disk.remove(self.path(covered.number))
+                # One by one: a crash must not bring back an older one without those between.
+                await self.disk.sync_folder(self.folder)
+        finally:
+            self._forgetting = False
 
     async def close(self) -> None:
         file, self._file = self._file, None

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.actors import SimWorld
-from understudy.actors.disk import HostCrashed
+from understudy.actors.disk import DiskFailed, HostCrashed
 from understudy.actors.sim_disk import SimDisk
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.machine import StateMachine
@@ -448,6 +448,42 @@ def test_each_removal_is_durable_before_the_next() -> None:
         assert disk.done.count("remove wal") > 3 and disk.done.count("remove snap") == 1
 
     SimWorld(0, turns_max=1_000_000).run(main)
+
+
+def test_each_removal_is_durable_before_the_next_though_two_snapshots_are_made_at_once() -> None:
+    """An own one that takes long, and one from the leader meanwhile."""
+
+    async def main(world: SimWorld) -> None:
+        disk = RecordingDisk(world)
+        log = new_log(disk)
+        await log.open()
+        for index in range(2, 40):
+            new = entry(index, 1, 1500)
+            await log.write([evolve(NOTHING, entries=(new,), hard_state=HardState(1, 1, index))])
+        disk.done.clear()
+        async with world.nursery() as nursery:
+            for index in (20, 38):
+                nursery.start_soon(log._segments.forget, index)
+        assert disk.done == ["remove wal", "sync"] * (len(disk.done) // 2) and len(disk.done) > 20
+        assert log._segments.facts[0].last_index > 38
+
+    SimWorld(0, turns_max=1_000_000).run(main)
+
+
+def test_a_folder_is_free_again_though_its_log_cannot_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(world: SimWorld, disk: FragileDisk) -> None:
+        log = new_log(disk)
+        await log.open()
+
+        async def fail() -> None:
+            raise DiskFailed("close", "a test's disk")
+
+        monkeypatch.setattr(log._segments._file, "close", fail)
+        with pytest.raises(DiskFailed):
+            await log.close()
+        await new_log(disk).open()
+
+    run(main)
 
 
 def test_a_commit_index_alone_is_not_written_and_travels_with_the_next_batch() -> None:
