@@ -8,6 +8,7 @@ in one piece.
 import errno
 import logging
 import math
+import re
 import socket
 import ssl
 from collections import deque
@@ -58,9 +59,12 @@ MESSAGE_OVERHEAD_BYTES: Final = 512 * 1024
 """etcd reads messages of its request limit and so much more."""
 NO_MAJORITY: Final = "which is no majority"
 """What a group says of itself when too few members run."""
+_STOPPED: Final = re.compile(r"; member \d+ stopped: (.*)", re.DOTALL)
 LOOK_SECONDS: Final = 0.02
 SAY_SECONDS: Final = 1.0
 SAY_AGAIN_SECONDS: Final = 10.0
+PUBLISHED_SECONDS: Final = 5.0
+OVER_SECONDS: Final = 0.5
 GOODBYE_SECONDS: Final = 1.0
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
@@ -105,6 +109,44 @@ async def publish(store: Ref[Storage], config: EtcdConfig) -> None:
         wanted = MemberPublish(member.id, f"{config.name}-{member.id}", client_urls)
         if (member.name, member.client_urls) != (wanted.name, wanted.client_urls):
             await store.ask(wanted)
+
+
+async def until_published(world: World, store: Ref[Storage], config: EtcdConfig) -> None:
+    """Return once the list of members says what this one is called and where clients come, as it tells them
+    itself; or, with a line in the log, after a while."""
+    wanted = config.name, tuple(str(url) for url in config.advertised_urls())
+    end_s = world.monotonic() + PUBLISHED_SECONDS
+    while world.monotonic() < end_s:
+        try:
+            if wanted in [(each.name, each.client_urls) for each in (await store.ask(MemberList())).members]:
+                return
+        except Refusal as refusal:
+            log.info("not in the list of members yet: %s", refusal)
+        await world.sleep(LOOK_SECONDS, "until it is in the list of members")
+    log.warning("the list of members does not tell yet what %s is called and where clients come", config.name)
+
+
+async def until_over(world: World, store: Ref[Storage], where: str) -> None:
+    """Wait until the only member of this process has stopped for good: it was taken out, or its disk failed.
+    What is left could answer nothing any more, and who restarts processes should see it end.
+
+    Raises:
+        StartError: that, and why.
+    """
+    while True:
+        await world.sleep(OVER_SECONDS, "until the member has stopped for good")
+        try:
+            await store.ask(Status())
+        except ActorStopped:
+            return
+        except Unavailable as refusal:
+            if NO_MAJORITY in refusal.reason and (why := _STOPPED.search(refusal.reason)) is not None:
+                raise StartError(
+                    f"{where}: the member has stopped: {why[1]}",
+                    "who was taken out comes back with `etcdctl member add` and an empty folder",
+                ) from None
+        except Refusal:
+            continue
 
 
 class EtcdFront(Actor[EtcdServing]):

@@ -113,7 +113,7 @@ async def _serve(config: Any) -> None:
     from understudy.raftstore import raft_group
     from understudy.raftstore.etcd.listening import bind, server_tls
     from understudy.raftstore.etcd.node import start_node
-    from understudy.raftstore.etcd.server import EtcdFront, publish, until_led
+    from understudy.raftstore.etcd.server import EtcdFront, publish, until_led, until_over, until_published
     from understudy.raftstore.etcd.service import ServiceOptions
     from understudy.raftstore.wal.logs import DiskLogs, cluster_id
 
@@ -147,7 +147,7 @@ async def _serve(config: Any) -> None:
             store = system.spawn(raft_group(config.group_options(), disk_logs=logs), "etcd")
             await until_led(world, store, f"--data-dir {folder}")
             await publish(store, config)
-            what = f"{config.members} members"
+            what = "1 member" if config.members == 1 else f"{config.members} members"
         else:
             nursery = await stack.enter_async_context(trio.open_nursery())
             stack.callback(nursery.cancel_scope.cancel)
@@ -155,6 +155,7 @@ async def _serve(config: Any) -> None:
             options = evolve(options, cluster_id=cluster)
             others = ", ".join(f"{each.name} ({each.peer_urls[0]})" for each in config.founders())
             await until_led(world, store, f"--data-dir {folder}", f"a majority of {others}")
+            await until_published(world, store, config)
             what = config.name
         system.spawn(lambda: EtcdFront(store, bound, options, config.compactor()), "front")
         for each in bound:
@@ -162,6 +163,8 @@ async def _serve(config: Any) -> None:
         ca = " --cacert=CA.pem" if config.cert_file else ""
         click.echo(f"try: ETCDCTL_API=3 etcdctl --endpoints={bound[0].url}{ca} member list -w table")
         garbage.settle()
+        if not config.alone:
+            await until_over(world, store, f"--data-dir {folder}")
         await trio.sleep_forever()
 
 

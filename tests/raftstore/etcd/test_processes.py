@@ -93,6 +93,10 @@ def test_one_process_per_member_and_a_fourth_that_joins(machines: Machines) -> N
         assert found is not None, added
         joining = ["--initial-cluster-state", "existing"]
         with machines.member(3, *joining, count=4):
+            # Who says that it is ready is in the list, as its name and where clients come.
+            assert f"4, started, d, {machines.peers[3]}, {urls[3]}, true" in etcdctl(
+                urls[0], "member", "list"
+            )
             end = time.monotonic() + 10.0
             while "promoted" not in (said := etcdctl(urls[0], "member", "promote", found[1])):
                 assert "in sync with leader" in said and time.monotonic() < end, said
@@ -103,6 +107,19 @@ def test_one_process_per_member_and_a_fourth_that_joins(machines: Machines) -> N
         assert len(etcdctl(urls[3], "member", "list").splitlines()) == 4
         hashes = {etcdctl(url, "endpoint", "hashkv").split(", ")[1] for url in urls}
         assert len(hashes) == 1
+
+
+def test_the_process_of_a_member_that_was_removed_ends_and_says_so(machines: Machines) -> None:
+    urls = machines.clients
+    with ExitStack() as stack:
+        side_by_side([machines.member(number) for number in range(3)], stack)
+        etcdctl(urls[0], "member", "remove", "3")
+        end, log = time.monotonic() + 10.0, machines.folder / "c.log"
+        while "the member has stopped: it was taken out of the group" not in (said := log.read_text()):
+            assert time.monotonic() < end, said
+            time.sleep(0.05)
+        assert "etcdctl member add" in said and "Traceback" not in said
+        assert etcdctl(urls[0], "put", "k", "v") == "OK"
 
 
 def test_a_snapshot_is_restored_on_each_machine_and_the_old_members_stay_out(machines: Machines) -> None:

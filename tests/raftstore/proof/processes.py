@@ -24,6 +24,8 @@ class ServerProcess:
     log: Path
     nursery: trio.Nursery
     lives: int = 0
+    ends_by_itself: bool = False
+    """Its member was taken out."""
     _process: trio.Process | None = None
     _ready: trio.Event = field(factory=trio.Event)
     _ended: trio.Event = field(factory=trio.Event)
@@ -57,7 +59,9 @@ class ServerProcess:
         ended.set()
         ready.set()
         # Who kills it, or stops it, has taken it away before.
-        assert self._process is not process, f"it has ended by itself:\n{self.log.read_text()[-4000:]}"
+        assert self.ends_by_itself or self._process is not process, (
+            f"it has ended by itself:\n{self.log.read_text()[-4000:]}"
+        )
 
     async def until_ready(self) -> None:
         with trio.move_on_after(START_SECONDS):
@@ -84,6 +88,13 @@ class ServerProcess:
     def resume(self) -> None:
         if self._process is not None:
             os.kill(self._process.pid, signal.SIGCONT)
+
+    async def until_ended(self, within_seconds: float) -> None:
+        """Wait for the end of one that ends by itself."""
+        process, self._process = self._process, None
+        assert process is not None and self.ends_by_itself
+        with trio.fail_after(within_seconds):
+            await process.wait()
 
     async def stop(self) -> None:
         """Let it end in its own time; harmless when it does not run."""

@@ -220,12 +220,13 @@ class Machines:
             await self.processes[spare].until_ready()
             self.places.append(spare)
             work.stores.append(self.working.all_stores[spare])
+            self.processes[leaving].ends_by_itself = True
             assert await changes.remove(names[NAMES[leaving]])
         self.places.remove(leaving)
         gone = self.working.all_stores[leaving]
         work.stores.remove(gone)
         await self.until_stopped(gone)
-        await self.processes[leaving].stop()
+        await self.processes[leaving].until_ended(STOPPED_SECONDS)
 
     async def until_stopped(self, gone: Ref[Storage]) -> None:
         """Who was removed answers nothing any more, not even what it knows."""
