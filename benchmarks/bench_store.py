@@ -34,6 +34,18 @@ ETCD = ["etcd"]
 PUT, RANGE = "/etcdserverpb.KV/Put", "/etcdserverpb.KV/Range"
 STATUS = "/etcdserverpb.Maintenance/Status"
 KEY_BYTES = len(filled(0))
+PATIENCE_S = 60.0
+"""What has not happened within this time never will."""
+FILL_S = 900.0
+"""A fill that takes longer has come to a stand."""
+
+
+def patience(what: str) -> Iterator[None]:
+    """Again and again, for `PATIENCE_S`; then it ends the benchmark."""
+    ends = time.perf_counter() + PATIENCE_S
+    while time.perf_counter() < ends:
+        yield
+    raise SystemExit(f"{what} within {PATIENCE_S:g} s: look at the store with `make test` first")
 
 
 @frozen
@@ -190,11 +202,12 @@ def patiently(endpoint: str, method: str, request: bytes, within_s: float) -> by
 
 def leader_of(servers: Server) -> int:
     """Which of the processes leads."""
-    while True:
+    for _ in patience("no process led"):
         for number, endpoint in enumerate(servers.endpoints):
-            status = fields(patiently(endpoint, STATUS, b"", 60))
+            status = fields(patiently(endpoint, STATUS, b"", PATIENCE_S))
             if fields(status[1])[2] == status.get(4):
                 return number
+    raise AssertionError("patience ends in SystemExit")
 
 
 def election_ms(program: Sequence[str]) -> float:
@@ -212,7 +225,7 @@ def election_ms(program: Sequence[str]) -> float:
             servers.running[leader].kill()
             servers.running[leader].wait()
             began = time.perf_counter()
-            while True:
+            for _ in patience("no put was acknowledged after the leader's kill"):
                 # Asked again and again at both: a request that the death has lost must not be waited for.
                 for each in calls:
                     try:
@@ -220,6 +233,7 @@ def election_ms(program: Sequence[str]) -> float:
                     except grpc.RpcError:
                         continue
                     return 1000.0 * (time.perf_counter() - began)
+    raise AssertionError("patience ends in SystemExit")
 
 
 def elections(scale: Scale) -> list[Row]:
@@ -280,7 +294,9 @@ def recovered(servers: Server, keys: int) -> dict[str, float]:
     command = [sys.executable, str(HERE / "etcd_load.py"), "--endpoints", servers.endpoints[0]]
     patiently(servers.endpoints[0], PUT, put(b"ready", b"-"), 60)
     with waits(servers.endpoints[0]) as taken:
-        done = subprocess.run([*command, "--keys", str(keys), "fill"], stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(
+            [*command, "--keys", str(keys), "fill"], stdout=subprocess.PIPE, check=True, timeout=FILL_S
+        )
     result: dict[str, float] = json.loads(done.stdout)
     result["longest_ms"] = max(taken)
     result["filled_bytes"] = resident_bytes(servers.running[0].pid)
@@ -372,7 +388,9 @@ def parts(scale: Scale) -> list[Row]:
                 ours.running[0].send_signal(signal.SIGUSR1)  # Begin ...
                 result = drive(ours.endpoints, clients, scale.seconds, what)
                 ours.running[0].send_signal(signal.SIGUSR1)  # ... and end.
-                while not output.exists():
+                for _ in patience("the server did not say where its time went"):
+                    if output.exists():
+                        break
                     time.sleep(0.01)
             sampled: dict[str, float] = json.loads(output.read_text())
         count = result["rate"] * scale.seconds

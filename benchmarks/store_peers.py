@@ -115,11 +115,16 @@ def drive(endpoints: list[str], clients: int, seconds: float, what: str) -> dict
     command += ["--clients", str(clients // processes), "--seconds", str(seconds), what]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
     results = []
-    for each in running:
-        output, _ = each.communicate(timeout=seconds + 60)
-        if each.returncode:
-            raise SystemExit(f"{' '.join(command)} ended with {each.returncode}")
-        results.append(json.loads(output))
+    try:
+        for each in running:
+            output, _ = each.communicate(timeout=seconds + 60)
+            if each.returncode:
+                raise SystemExit(f"{' '.join(command)} ended with {each.returncode}")
+            results.append(json.loads(output))
+    finally:
+        for each in running:
+            each.kill()  # Nothing to one that has ended.
+            each.wait()
     return {
         name: sum(result[name] for result in results) / (1 if name == "rate" else len(results))
         for name in results[0]
