@@ -4,7 +4,8 @@ A real adapter: it lists folders of this machine.
 """
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,13 +49,13 @@ async def owners(folder: Path) -> "list[Identity]":
     found: list[Identity] = []
     for member in member_folders(folder):
         try:
-            async with opened(RealDisk(member.parent), member.name) as owner:
-                found.append(owner)
+            with named_below(member.parent):
+                async with opened(RealDisk(member.parent), member.name) as owner:
+                    found.append(owner)
         except Damaged:
             continue
         except StoreFolderError as error:
-            place = member.parent / error.path
-            raise StartError(f"--data-dir: {place}: {error.what}", error.advice) from error
+            raise StartError(f"--data-dir: {error.path}: {error.what}", error.advice) from error
     return found
 
 
@@ -68,6 +69,23 @@ def make_folder(folder: Path) -> None:
         raise StartError(f"--data-dir: cannot make {folder}: {error.strerror}", "name another one") from error
 
 
+@contextmanager
+def named_below(root: Path) -> Iterator[None]:
+    """Errors of a disk whose root that folder is name files as its user does."""
+    from understudy.actors.disk import DiskError
+    from understudy.raftstore.wal.errors import StoreFolderError, unusable
+
+    try:
+        yield
+    except StoreFolderError as error:
+        error.path = str(root / error.path)
+        raise
+    except DiskError as error:
+        refused = unusable("", error)
+        refused.path = str(root / refused.path)
+        raise refused from error
+
+
 def run_on_folder(main: Callable[[], Awaitable[int]]) -> int:
     """Run it to its end; see `guarded`."""
     import trio
@@ -77,9 +95,8 @@ def run_on_folder(main: Callable[[], Awaitable[int]]) -> int:
 
 def guarded(main: Callable[[], int]) -> int:
     """Run it; returns its exit code, 1 for damage or 2 for a mistake, each told in a line."""
-    from understudy.actors.disk import DiskError
     from understudy.actors.startup import StartError
-    from understudy.raftstore.wal.errors import Damaged, StoreFolderError, unusable
+    from understudy.raftstore.wal.errors import Damaged, StoreFolderError
 
     try:
         return main()
@@ -88,6 +105,5 @@ def guarded(main: Callable[[], int]) -> int:
     except Damaged as error:
         click.echo(f"understudy: {error}", err=True)
         return 1
-    except (StoreFolderError, DiskError) as error:
-        refused = error if isinstance(error, StoreFolderError) else unusable("", error)
-        return complain(f"{refused.path}: {refused.what}", refused.advice)
+    except StoreFolderError as error:
+        return complain(f"{error.path}: {error.what}", error.advice)

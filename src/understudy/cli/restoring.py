@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .folders import make_folder, member_folders, run_on_folder
+from .folders import make_folder, member_folders, named_below, run_on_folder
 
 if TYPE_CHECKING:
     from understudy.raftstore.etcd.configuration import EtcdConfig
@@ -98,8 +98,9 @@ async def _make(file: Path, config: "EtcdConfig", check_digest: bool) -> int:
             continue
         place = f"member-{member.id}"
         log = DiskLog(RealDisk(folder), place, Identity(cluster, member.id), state)
-        await log.open()
-        await log.close()
+        with named_below(folder):
+            await log.open()
+            await log.close()
         click.echo(f"{folder / place}: begins from entry {found.index}, in cluster {cluster:016x}")
     click.echo(f"start it: {shlex.join(['understudy', 'etcd', *_flags(config)])}")
     return 0
@@ -113,21 +114,18 @@ async def read_saved(file: Path, check_digest: bool = True) -> "tuple[Snapshot, 
         FolderRefused: it is not there, or what a real etcd saves.
     """
     from understudy.actors.real_disk import RealDisk
-    from understudy.raftstore.wal.errors import FolderRefused, StoreFolderError
+    from understudy.raftstore.wal.errors import FolderRefused
     from understudy.raftstore.wal.saved_snapshots import read_saved_snapshot
 
     disk = RealDisk(file.parent)
-    async with await disk.open(file.name) as opened:
-        head = await opened.read(BBOLT_MAGIC_AT, len(BBOLT_MAGIC))
-    if head == BBOLT_MAGIC:
-        raise FolderRefused(
-            str(file), "this is what a real etcd saves", "`etcdctl snapshot status|restore` open it"
-        )
-    try:
+    with named_below(file.parent):
+        async with await disk.open(file.name) as opened:
+            head = await opened.read(BBOLT_MAGIC_AT, len(BBOLT_MAGIC))
+        if head == BBOLT_MAGIC:
+            raise FolderRefused(
+                file.name, "this is what a real etcd saves", "`etcdctl snapshot status|restore` open it"
+            )
         return await read_saved_snapshot(disk, file.name, check_digest)
-    except StoreFolderError as error:
-        error.path = str(file)
-        raise
 
 
 def origin(file: Path, founders: "Sequence[ClusterMember]") -> str:

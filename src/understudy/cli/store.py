@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .folders import guarded, member_folders, run_on_folder
+from .folders import guarded, member_folders, named_below, run_on_folder
 from .restoring import read_saved, restore
 
 if TYPE_CHECKING:
@@ -157,8 +157,9 @@ def _in_folder(folder: Path, main: Callable[["Disk", str, "Identity"], Awaitable
 
     async def run() -> T:
         disk = RealDisk(folder.parent)
-        async with opened(disk, folder.name) as owner:
-            return await main(disk, folder.name, owner)
+        with named_below(folder.parent):
+            async with opened(disk, folder.name) as owner:
+                return await main(disk, folder.name, owner)
 
     return trio.run(run)
 

@@ -72,6 +72,8 @@ def test_damage_is_named_with_file_and_byte_and_exit_code_1(root: Path) -> None:
     result = store("verify", root / "member-2")
     assert result.return_value == 1
     assert f"{segment.name}, byte 512" in result.output.replace("\n", "")
+    dumped = store("dump", root / "member-2")
+    assert dumped.return_value == 1 and f"{segment}, byte 512: " in dumped.output
     assert store("verify", root / "member-1").return_value == 0
     assert store("verify", root).return_value == 1
 
@@ -135,11 +137,19 @@ def test_a_folder_in_use_or_of_nobody_is_refused(root: Path, tmp_path: Path) -> 
 
     result = trio.run(held)
     assert result.return_value == 2 and "another process" in result.output
+    assert f"{root / 'member-1' / 'lock'}: " in result.output
     (tmp_path / "empty").mkdir()
     for folder in ("empty", "nothing"):
         result = store("verify", tmp_path / folder)
         assert result.return_value == 2 and result.output.count("\n") == 1
     assert "Name one of" in store("dump", root).output
+
+
+def test_what_is_not_there_is_named_as_it_was_given(tmp_path: Path) -> None:
+    nothing = tmp_path / "there" / "nothing"
+    for command in (["verify"], ["dump"], ["repair"], ["snapshot", "status"], ["snapshot", "restore"]):
+        result = store(*command, nothing)
+        assert result.return_value == 2 and f"understudy: {nothing}: there is no such" in result.output
 
 
 def test_a_report_keeps_each_file_on_a_line(root: Path) -> None:
