@@ -91,6 +91,9 @@ async def until_led(world: World, store: Ref[Storage], where: str, waiting_for: 
         try:
             if (await store.ask(Status())).leader:
                 return
+            if not waiting_for:
+                # All members are here. One that runs tells nothing of others that have stopped for good.
+                await store.ask(MemberList())
         except ActorStopped:
             return
         except Unavailable as refusal:

@@ -95,7 +95,14 @@ def test_the_help_of_up_is_honest_about_the_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("nothing",), "No such command 'nothing'"),
+        (("nothing",), "No such command 'nothing' (understudy --help shows"),
+        (("etcd", "--bogus"), "No such option '--bogus' (understudy etcd --help shows"),
+        (("store", "frob"), "No such command 'frob' (understudy store --help shows"),
+        (
+            ("store", "snapshot", "status", "."),
+            "File '.' is a directory (understudy store snapshot status --help",
+        ),
+        (("etcd", "--data-dir", "/dev/null"), "/dev/null is a file, not a folder"),
         (("up", "--nodes", "many"), "Invalid value for '--nodes'"),
         (("up", "--nodes", "-1"), "Invalid value for '--nodes'"),
         (("up", "--seed", "x"), "Invalid value for '--seed'"),

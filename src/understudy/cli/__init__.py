@@ -53,7 +53,9 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo(error.ctx.get_help() if error.ctx else error.message)
         return 0
     except click.ClickException as error:
-        return complain(error.format_message(), "understudy --help shows what there is")
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        path = context.command_path if context is not None else "understudy"
+        return complain(error.format_message(), f"{path} --help shows what there is")
     except click.Abort:
         return 130
     return result if isinstance(result, int) else 0

@@ -65,6 +65,8 @@ def make_folder(folder: Path) -> None:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise StartError(f"--data-dir: {folder} is a file, not a folder", "name another one") from error
     except OSError as error:
         raise StartError(f"--data-dir: cannot make {folder}: {error.strerror}", "name another one") from error
 

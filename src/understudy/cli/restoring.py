@@ -30,7 +30,7 @@ BBOLT_MAGIC_AT = 16
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--data-dir", default="", help="Where to make the folders; NAME.etcd unless given.")
 @click.option("--members", type=click.IntRange(1, 9), default=3, help="Of a cluster that is one process.")
 @click.option("--name", default="default", help="Name of this member, of several processes.")

@@ -103,7 +103,7 @@ def snapshot() -> None:
 
 
 @snapshot.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(file: Path, as_json: bool) -> int:
     """Check a snapshot and say what it is of."""
