@@ -7,6 +7,7 @@ own state, once the leader has said from when on that may be done (thesis §6.4)
 what is left of leases, it is asked for.
 """
 
+import logging
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
@@ -63,6 +64,8 @@ from understudy.raftstore.storage.cluster import (
     MoveLeader,
     MoveLeaderReply,
 )
+
+log = logging.getLogger("understudy.raftstore")
 
 LEADERS_OWN: Final = (LeaseKeepAlive, LeaseTimeToLive, MoveLeader)
 """Reads that only the leader can answer: what is left of leases is in its clock alone."""
@@ -215,6 +218,13 @@ class Clients:
             if machine.over_quota(waiting.request) and alarm not in machine.alarms.raised:
                 # It is the alarm that refuses the request when that is applied. (A copy of it may be in the
                 # log before: then it is done, and not refused.)
+                log.warning(
+                    "member %d: the store is full: %d bytes of keys and values, and the quota is %d. "
+                    "Compact it, and take its alarm back: `etcdctl alarm disarm`",
+                    self.member,
+                    machine.store.keys.size_bytes,
+                    machine.options.quota_bytes,
+                )
                 self.propose_own(Alarm("activate", alarm.member, alarm.alarm))
         request = machine.proposal(waiting.request, self.world.monotonic())
         command = Command(waiting.asker.session, waiting.number, settled, request)

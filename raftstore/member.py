@@ -319,7 +319,8 @@ class Member(Actor[Membership]):
         """Do what takes long between everything else."""
         while True:
             await self._long_work.wait()
-            while self._clients.go_on():
+            while self._clients.go_on() or not self.machine.store.is_pruned:
+                self.machine.store.prune()
                 await self.world.sleep(0.0, f"{self.context.path} long work")
             self._work.set()
 
@@ -378,6 +379,8 @@ class Member(Actor[Membership]):
             self.peers.learn(self.machine.cluster.all())
             self._news_due = True
         self._feeds.wake(woken)
+        if not self.machine.store.is_pruned:
+            self._long_work.set()
         if self.raft.leadership is not None:
             self.machine.follow(command.request, answer, self.world.monotonic())
         self._clients.applied(command, answer)

@@ -121,7 +121,7 @@ class MvccStore:
 
     def apply(self, request: MutatingRequest) -> MutatingReply:
         """Do what a log entry says. Raises a `StorageError`, and then nothing has changed."""
-        if self._pruned_to <= self.compact_revision:
+        if not self.is_pruned:
             self._prune(PRUNED_EACH_TIME)
         match request:
             case Put() | DeleteRange() | Txn():
@@ -285,11 +285,21 @@ class MvccStore:
         self._prune(PRUNED_AT_ONCE)
         return CompactReply(self.revision)
 
+    @property
+    def is_pruned(self) -> bool:
+        """Whether all is gone that the last compaction has forgotten."""
+        return self._pruned_to > self.compact_revision
+
+    def prune(self) -> None:
+        """Go on a bit with the last compaction: a millisecond or so."""
+        if not self.is_pruned:
+            self._prune(PRUNED_AT_ONCE)
+
     def pruning(self) -> Generator[None, None, None]:
         """Go on with the last compaction, bit by bit, to its end: what is forgotten is gone then."""
-        while self._pruned_to <= self.compact_revision:
+        while not self.is_pruned:
             yield
-            self._prune(PRUNED_AT_ONCE)
+            self.prune()
 
     def _prune(self, changes_max: int) -> None:
         """Go on with the last compaction. Only a key that changed since the one before can have versions

@@ -12,6 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trio
+
+from understudy.actors import ActorSystem, RealWorld
+from understudy.actors.real_disk import RealDisk
+from understudy.raftstore import GroupOptions, raft_group
+from understudy.raftstore.storage import Put
+from understudy.raftstore.wal.logs import DiskLogs
 
 COMPONENTS = (
     "etcd",
@@ -151,6 +158,24 @@ def test_a_data_folder_in_use_is_one_line_and_exit_code_2(tmp_path: Path) -> Non
             done.stderr,
         )
         assert done.stdout == ""
+
+
+def test_a_data_folder_of_another_store_is_refused(tmp_path: Path) -> None:
+    """A cluster's store beside it would begin empty."""
+    disk = RealDisk(tmp_path)
+
+    async def keep() -> None:
+        async with RealWorld.open() as world, ActorSystem.open(world) as system:
+            group = raft_group(GroupOptions(members=1), disk_logs=DiskLogs(folder="", disk=disk))
+            await system.spawn(group, "etcd").ask(Put(b"k", b"v"))
+
+    trio.run(keep)
+    done = understudy(
+        "up", "--nodes", "0", "--bind", "127.0.0.1:0", "--data-dir", str(tmp_path), cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "belongs to member 1 of cluster" in done.stderr and "give --store" in done.stderr
+    assert done.stderr.count("\n") == 1 and done.stdout == ""
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])

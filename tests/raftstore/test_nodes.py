@@ -6,12 +6,14 @@ import pytest
 
 from tests.raftstore.nodes import Bench, seen, simulate
 from understudy.actors import AskTimeout
+from understudy.raftstore import mvcc
 from understudy.raftstore.membership import (
     LocateLeader,
     StartMember,
     StopMember,
 )
 from understudy.raftstore.options import GroupOptions, MemberOptions, RaftOptions, StoreOptions
+from understudy.raftstore.ready import PersistentState
 from understudy.raftstore.storage import (
     ALL_KEYS_END,
     AsUser,
@@ -19,6 +21,7 @@ from understudy.raftstore.storage import (
     AuthEnable,
     Authenticate,
     AuthError,
+    Compact,
     LeaseGrant,
     LeaseKeepAlive,
     LeaseTimeToLive,
@@ -160,6 +163,28 @@ def test_a_request_has_its_time_by_the_clock_of_its_node() -> None:
         asked_s = b.world.monotonic()
         await b.stores[1].ask(Put(b"x", b""), 30.0)
         assert b.world.monotonic() > asked_s + 6.0
+
+    simulate(scenario)
+
+
+def test_a_large_compaction_comes_to_its_end_without_writes_and_after_a_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mvcc, "PRUNED_AT_ONCE", 10)
+    monkeypatch.setattr(mvcc, "PRUNED_EACH_TIME", 1)
+
+    async def scenario(b: Bench) -> None:
+        for number in range(100):
+            await b.stores[1].ask(Put(b"k%02d" % (number % 50), b"v"))
+        await b.stores[1].ask(Compact(101))
+        await b.world.sleep(1.0)
+        for store in b.stores.values():
+            assert (await store.ask(Status())).size_bytes == 50 * len(b"k00" + b"v")
+        # What is applied again when it starts is compacted again.
+        await b.system.stop(b.stores[2])
+        b.start(2, PersistentState.joining())
+        await b.world.sleep(1.0)
+        assert (await b.stores[2].ask(Status())).size_bytes == 50 * len(b"k00" + b"v")
 
     simulate(scenario)
 

@@ -102,7 +102,7 @@ def up(
                 "--etcd-cafile, --etcd-certfile and --etcd-keyfile are for --store etcd=https://..."
             )
         if data_dir is not None:
-            await owners(data_dir)
+            await _check_folder(data_dir)
         check_writable(kubeconfig)
         from understudy.components.cluster import Cluster
 
@@ -117,6 +117,21 @@ def up(
         await _serve(cluster, kubeconfig, inspect)
 
     return serve_until_stopped(serve, StartError, STOP_SECONDS_MAX)
+
+
+async def _check_folder(folder: Path) -> None:
+    """A cluster's store beside another one would begin empty. Raises StartError."""
+    from understudy.actors.startup import StartError
+    from understudy.components.cluster import CLUSTER_TOKEN
+    from understudy.raftstore.wal.logs import cluster_id
+
+    for owner in await owners(folder):
+        if owner.cluster != cluster_id(CLUSTER_TOKEN):
+            raise StartError(
+                f"--data-dir: {folder}: the folder belongs to {owner}, which is not of `understudy up`",
+                "name another one, or an empty one; "
+                "to run on that store, start `understudy etcd` on it, and give --store",
+            )
 
 
 async def _serve(unopened: Any, kubeconfig: Path, inspect: Path | None) -> None:
