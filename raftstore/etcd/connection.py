@@ -97,8 +97,29 @@ class ServerConnection(Http2):
         stream.last = trailers
         self._flush(number, stream)
 
+    def respond(
+        self, number: int, status: int, content_type: str, body: bytes, *, head: bool = False
+    ) -> None:
+        """Answer what is no gRPC call; to a HEAD without the body."""
+        stream = self._streams.get(number)
+        if stream is None or stream.last is not None or self.ended:
+            return
+        headers = [
+            (b":status", str(status).encode()),
+            (b"content-type", content_type.encode()),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        self._h2.send_headers(number, headers)
+        stream.begun, stream.last = True, []
+        if not head:
+            stream.pending += body
+        self._flush(number, stream)
+
     def _send_last(self, number: int, stream: Stream) -> None:
-        self._h2.send_headers(number, stream.last, end_stream=True)
+        if stream.last:
+            self._h2.send_headers(number, stream.last, end_stream=True)
+        else:
+            self._h2.end_stream(number)
         self._forget(number)
         # The client may still be sending: it is told that nobody listens (RFC 9113, 8.1).
         self._reset(number, h2.errors.ErrorCodes.NO_ERROR)

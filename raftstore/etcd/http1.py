@@ -1,6 +1,7 @@
 """What a browser, a probe or Prometheus asks on the client port: /health, /version and /metrics.
 
-etcd serves them beside gRPC on the same port; one request a connection is enough for them.
+etcd serves them beside gRPC on the same port, over HTTP/1.1 and, to who speaks it (over TLS most do), over
+HTTP/2. Of HTTP/1.1 one request a connection is enough.
 """
 
 import re
@@ -73,32 +74,41 @@ class Http1Reader:
         return Http1Request(self._parser.get_method().decode("ascii"), path, query)
 
 
-async def answer(service: "EtcdService", request: Http1Request) -> bytes:
-    """The answer to a request, whole."""
+@frozen
+class Page:
+    """The answer to a request."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+async def page(service: "EtcdService", request: Http1Request) -> Page:
+    """What a request asks for. (To a HEAD the body is not sent.)"""
     if not request.path:
-        return _http(400, "text/plain", b"this port speaks gRPC over HTTP/2, and a little HTTP/1.1\n")
+        return Page(400, "text/plain", b"this port speaks gRPC over HTTP/2, and a little HTTP/1.1\n")
     if request.method not in ("GET", "HEAD"):
-        return _http(405, "text/plain", b"Method Not Allowed\n")
+        return Page(405, "text/plain", b"Method Not Allowed\n")
     match request.path:
         case "/health":
             reason = await _why_unhealthy(service, parse_qs(request.query))
             body = {"health": "false" if reason else "true", "reason": reason}
-            response = _http(503 if reason else 200, "application/json", orjson.dumps(body))
+            return Page(503 if reason else 200, "application/json", orjson.dumps(body))
         case "/version":
-            response = _http(200, "application/json", orjson.dumps(await _version(service)))
+            return Page(200, "application/json", orjson.dumps(await _version(service)))
         case "/metrics":
-            response = _http(200, "text/plain; version=0.0.4", await _metrics(service))
-        case _:
-            response = _http(404, "text/plain", b"404 page not found\n")
-    return response if request.method == "GET" else response.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+            return Page(200, "text/plain; version=0.0.4", await _metrics(service))
+    return Page(404, "text/plain", b"404 page not found\n")
 
 
-def _http(status: int, content_type: str, body: bytes) -> bytes:
+async def answer(service: "EtcdService", request: Http1Request) -> bytes:
+    """The answer to a request as HTTP/1.1 has it, whole."""
+    found = await page(service, request)
     head = (
-        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {content_type}\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"HTTP/1.1 {found.status} {_REASONS[found.status]}\r\nContent-Type: {found.content_type}\r\n"
+        f"Content-Length: {len(found.body)}\r\nConnection: close\r\n\r\n"
     )
-    return head.encode() + body
+    return head.encode() + (b"" if request.method == "HEAD" else found.body)
 
 
 async def _why_unhealthy(service: "EtcdService", query: Mapping[str, Sequence[str]]) -> str:

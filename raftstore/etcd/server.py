@@ -35,7 +35,7 @@ from .connection import (
     ServerConnection,
 )
 from .grpc import Code, RpcError, parse_timeout
-from .http1 import PREFACE, Http1Reader, answer
+from .http1 import PREFACE, Http1Reader, Http1Request, answer, page
 from .http2 import ConnectionEnded, MessageCame
 from .listening import Bound
 from .schema import METHODS, Method
@@ -402,6 +402,9 @@ class Connection:
 
     def _begin(self, began: CallBegan) -> None:
         headers = began.headers
+        if headers.get(":method") in ("GET", "HEAD"):
+            self._nursery.start_soon(self._show, began, name="etcd pages")
+            return
         if headers.get(":method") != "POST":
             self.protocol.reject(began.stream, 405)
             return
@@ -427,6 +430,16 @@ class Connection:
             self._idle.unpark()
         else:
             self._nursery.start_soon(self._work, call, name="etcd calls")
+
+    async def _show(self, began: CallBegan) -> None:
+        """Answer a probe, or Prometheus."""
+        path, _, query = began.headers.get(":path", "").partition("?")
+        method = began.headers[":method"]
+        found = await page(self.service, Http1Request(method, path, query))
+        self.protocol.respond(
+            began.stream, found.status, found.content_type, found.body, head=method == "HEAD"
+        )
+        self.say()
 
     async def _work(self, call: ServerCall) -> None:
         """Serve a call, and then others: most are too short to be worth a task and a scope each."""

@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 import trio
 import trio.testing
@@ -86,6 +89,50 @@ async def test_a_probe_and_a_dashboard_use_the_same_port() -> None:
         assert status == 200 and b"\netcd_server_has_leader 1\n" in body
         assert (await get(url, "/nothing"))[0] == 404
         assert (await get(url, "/health", "POST"))[0] == 405
+
+
+async def get_over_http2(url: Url, *requests: tuple[str, str]) -> list[tuple[str, bytes, int]]:
+    """Status, body and length as it was told, of requests (method, path) on one connection."""
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    connection.initiate_connection()
+    for number, (method, path) in enumerate(requests):
+        headers = {":method": method, ":path": path, ":scheme": "http", ":authority": "test"}
+        connection.send_headers(1 + 2 * number, list(headers.items()), end_stream=True)
+    answers: dict[int, tuple[str, bytes, int]] = {}
+    ended = 0
+    stream = await trio.open_tcp_stream(url.host, url.port)
+    with trio.fail_after(30):
+        async with stream:
+            while ended < len(requests):
+                await stream.send_all(connection.data_to_send())
+                for event in connection.receive_data(await stream.receive_some()):
+                    if isinstance(event, h2.events.ResponseReceived):
+                        headers = dict(event.headers)
+                        length = int(headers.get("content-length", "0"))
+                        answers[event.stream_id] = headers[":status"], b"", length
+                    elif isinstance(event, h2.events.DataReceived):
+                        status, body, length = answers[event.stream_id]
+                        answers[event.stream_id] = status, body + event.data, length
+                    elif isinstance(event, h2.events.StreamEnded):
+                        ended += 1
+    return [answers[number] for number in sorted(answers)]
+
+
+async def test_who_speaks_http2_gets_the_same_pages() -> None:
+    """As whoever scrapes over TLS does."""
+    async with front() as url:
+        requests = [
+            ("GET", "/health"),
+            ("GET", "/metrics"),
+            ("HEAD", "/health"),
+            ("GET", "/nothing"),
+            ("PUT", "/"),
+        ]
+        health, metrics, head, nothing, put = await get_over_http2(url, *requests)
+    assert health == ("200", b'{"health":"true","reason":""}', 29)
+    assert metrics[0] == "200" and b"\netcd_server_has_leader 1\n" in metrics[1]
+    assert head == ("200", b"", 29)
+    assert nothing[0] == "404" and put[0] == "405"
 
 
 async def test_health_is_of_alarms_a_leader_and_a_read() -> None:
