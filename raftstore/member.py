@@ -50,6 +50,7 @@ from understudy.raftstore.storage import (
 )
 from understudy.raftstore.transfers import Transfers
 from understudy.raftstore.waking import Waking
+from understudy.raftstore.wal.entries import unsealed
 from understudy.raftstore.wal.errors import StoreFolderError
 
 log = logging.getLogger("understudy.raftstore")
@@ -362,7 +363,7 @@ class Member(Actor[Membership]):
     # ---------------------------------------------------------------- the state machine
 
     def _apply(self, entry: Entry) -> None:
-        command = entry.data
+        command = unsealed(entry.data)
         change = entry.kind == "configuration"
         if change:
             command = entry.data.context

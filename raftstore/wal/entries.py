@@ -14,7 +14,9 @@ from typing import Any, Final
 
 import attrs
 import msgpack
+from attrs import frozen
 
+from understudy.mailbox import message
 from understudy.mailbox.codec import Codec, CodecError
 from understudy.raftstore.messages import Entry, EntryKind
 from understudy.raftstore.sessions import Command
@@ -54,12 +56,27 @@ _FLAT: Final[dict[type, int]] = {
 _BUFFER_BYTES: Final = 1024
 """What a packer begins with; one that has grown beyond `_KEPT_BYTES` is dropped: it would stay as large."""
 _KEPT_BYTES: Final = 64 << 10
+SEALED_BYTES: Final = 4096
+"""Commands of so many bytes, as reckoned, are `Sealed` when a log is read."""
 
 _codec = Codec()
 
 
 class EntryError(Exception):
     """What has no wire form, or bytes that are no entry."""
+
+
+@message("raft.sealed")
+@frozen
+class Sealed:
+    """A large command as a log was read: it could be decoded, and is again when it is applied.
+
+    A member that starts may have much to apply. As objects that would take twice the memory of its bytes,
+    and leave that full of holes.
+    """
+
+    row: bytes
+    """msgpack of session, number, settled and the request's row."""
 
 
 def _fields(cls: type) -> Callable[[Any], Any]:
@@ -92,7 +109,7 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:
-    command = entry.data
+    command = unsealed(entry.data)
     head = (entry.index, entry.term, entry.size_bytes)
     if entry.kind == "normal":
         if command is None:
@@ -165,13 +182,24 @@ def decode_rows(rows: Sequence[tuple[Any, ...]]) -> list[Entry]:
 def _entry(index: int, term: int, size_bytes: int, form: int, *rest: Any) -> Entry:
     if form == COMMAND:
         session, number, settled, row = rest
-        return Entry(index, term, "normal", Command(session, number, settled, _request(row)), size_bytes)
+        command: Command | Sealed = Command(session, number, settled, _request(row))
+        if size_bytes >= SEALED_BYTES:
+            command = Sealed(msgpack.packb(rest))
+        return Entry(index, term, "normal", command, size_bytes)
     if form == OTHER:
         kind, data = rest
         return Entry(index, term, _KINDS[kind], _codec.decode(data), size_bytes)
     if form != NOTHING or rest:
         raise ValueError(f"form {form} with {len(rest)} values")
     return Entry(index, term, "normal", None, size_bytes)
+
+
+def unsealed(data: Any) -> Any:
+    """What an entry holds, `Sealed` or not."""
+    if type(data) is not Sealed:
+        return data
+    session, number, settled, row = msgpack.unpackb(data.row, use_list=False)
+    return Command(session, number, settled, _request(row))
 
 
 def _request(row: tuple[Any, ...]) -> Any:

@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from understudy.actors.disk import Disk, DiskError, NoSuchFile
 from understudy.raftstore.machine import StateMachine
 from understudy.raftstore.messages import Entry, HardState, Snapshot
+from understudy.raftstore.wal.entries import unsealed
 from understudy.raftstore.wal.errors import Damaged, FolderRefused, StoreFolderError, unusable
 from understudy.raftstore.wal.folder import (
     IDENTITY,
@@ -260,7 +261,7 @@ async def dump(disk: Disk, folder: str, owner: Identity) -> AsyncIterator[Snapsh
 
 
 def _dumped(entry: Entry, committed: bool, machine: StateMachine) -> DumpedEntry:
-    what = entry.data
+    what = unsealed(entry.data)
     refused = ""
     if entry.kind == "normal" and what is not None:
         if committed:

@@ -1,5 +1,6 @@
 """How CPython looks for garbage in a process that serves."""
 
+import ctypes
 import gc
 from typing import Final
 
@@ -23,3 +24,13 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    _give_back()
+
+
+def _give_back() -> None:
+    """Have the C library return what a start has needed: the bytes of a long log, for instance."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return  # Only glibc keeps it, and can be told.
+    trim(0)

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from understudy.mailbox import decode, encode
 from understudy.properties.store_requests import AUTH_REQUESTS, REQUESTS
 from understudy.raftstore.confchange import ConfigurationChange
 from understudy.raftstore.messages import Entry, HardState
@@ -23,7 +25,16 @@ from understudy.raftstore.storage import (
     Txn,
 )
 from understudy.raftstore.wal.batches import encode_batch, read_batch
-from understudy.raftstore.wal.entries import EntryError, array_head, decode_rows, encode_entry, read_rows
+from understudy.raftstore.wal.entries import (
+    SEALED_BYTES,
+    EntryError,
+    Sealed,
+    array_head,
+    decode_rows,
+    encode_entry,
+    read_rows,
+    unsealed,
+)
 from understudy.raftstore.wal.frames import SEGMENT_FORMAT
 
 numbers = st.integers(0, 2**63 - 1)
@@ -101,3 +112,22 @@ def test_what_is_no_entry_is_refused(row: tuple[Any, ...]) -> None:
 def test_what_has_no_wire_form_is_refused_by_name() -> None:
     with pytest.raises(EntryError, match="entry 2 cannot be written"):
         encode_entry(Entry(2, 1, "normal", Command(1, 1, 1, object()), 0))
+
+
+def test_a_large_command_stays_in_its_bytes_until_it_is_applied() -> None:
+    """A log of them, as objects, would take twice the room, and leave the memory in holes."""
+    request = Txn((), tuple(Put(b"%d" % number, bytes(1000)) for number in range(8)))
+    entry = Entry(7, 2, "normal", Command(5, 6, 3, request), SEALED_BYTES)
+    row = array_head(1) + encode_entry(entry)
+    (read,) = decode_rows(read_rows(row))
+    assert isinstance(read.data, Sealed) and evolve(read, data=None) == evolve(entry, data=None)
+    assert unsealed(read.data) == entry.data and unsealed(entry.data) is entry.data
+    # To another member, and into another log, it goes as it is.
+    assert decode(encode(read)) == read and encode_entry(read) == encode_entry(entry)
+    (small,) = decode_rows(
+        read_rows(array_head(1) + encode_entry(evolve(entry, size_bytes=SEALED_BYTES - 1)))
+    )
+    assert small.data == entry.data
+    # What could not be decoded is found when the log is read.
+    with pytest.raises(EntryError):
+        decode_rows([(7, 2, SEALED_BYTES, 2, 5, 6, 3, (99, b"no such request"))])
