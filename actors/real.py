@@ -12,6 +12,7 @@ import trio
 from .disk import Disk, parts_of
 from .dispatch import RealDispatcher
 from .real_disk import RealDisk
+from .startup import StartError
 from .world import KeyProvider, NoDisk, World
 
 if TYPE_CHECKING:
@@ -81,7 +82,14 @@ def _write_whole(file: Path, data: bytes) -> None:
 def _count_start(root: Path) -> int:
     """How often a world with a seed has begun in this folder, with this time."""
     file = root / STARTS_FILE
-    start = int(file.read_text()) + 1 if file.exists() else 1
+    text = file.read_text() if file.exists() else "0"
+    try:
+        start = int(text) + 1
+    except ValueError:
+        raise StartError(
+            f"{file} should say how often this world has begun, and says {text!r:.40}",
+            "write a number into it that is larger than that, or start without a seed",
+        ) from None
     _write_whole(file, f"{start}\n".encode())
     return start
 

@@ -35,7 +35,7 @@ from .connection import (
     ServerConnection,
 )
 from .grpc import Code, RpcError, parse_timeout
-from .http1 import PREFACE, Http1Reader, Http1Request, answer, page
+from .http1 import PREFACE, Http1Reader, Http1Request, Page, answer, page
 from .http2 import ConnectionEnded, MessageCame
 from .listening import Bound
 from .schema import METHODS, Method
@@ -299,6 +299,8 @@ class Connection:
     windows: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     """Calls that wait for the client's windows."""
     _calls: dict[int, ServerCall] = field(factory=dict)
+    _pages: dict[int, trio.CancelScope] = field(factory=dict)
+    """Of streams that ask for a page."""
     _begun: deque[ServerCall] = field(factory=deque)
     """Calls for workers that are on their way."""
     _idle: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
@@ -397,6 +399,8 @@ class Connection:
                     call.aborted = True
                     if call.scope is not None:
                         call.scope.cancel()
+                elif happening.stream in self._pages:
+                    self._pages[happening.stream].cancel()
             case ConnectionEnded():
                 pass
 
@@ -435,11 +439,19 @@ class Connection:
         """Answer a probe, or Prometheus."""
         path, _, query = began.headers.get(":path", "").partition("?")
         method = began.headers[":method"]
-        found = await page(self.service, Http1Request(method, path, query))
-        self.protocol.respond(
-            began.stream, found.status, found.content_type, found.body, head=method == "HEAD"
-        )
-        self.say()
+        with trio.CancelScope() as scope:
+            self._pages[began.stream] = scope
+            try:
+                found = await page(self.service, Http1Request(method, path, query))
+            except Exception:
+                log.exception("%s failed", path)
+                found = Page(500, "text/plain", b"the server failed; its log says why\n")
+            finally:
+                del self._pages[began.stream]
+            self.protocol.respond(
+                began.stream, found.status, found.content_type, found.body, head=method == "HEAD"
+            )
+            self.say()
 
     async def _work(self, call: ServerCall) -> None:
         """Serve a call, and then others: most are too short to be worth a task and a scope each."""

@@ -7,7 +7,8 @@ import pytest
 import trio
 
 from understudy.actors import RealWorld
-from understudy.actors.real import KEYS_FOLDER
+from understudy.actors.real import KEYS_FOLDER, STARTS_FILE
+from understudy.actors.startup import StartError
 
 
 async def keys(root: Path | None) -> tuple[bytes, bytes]:
@@ -55,3 +56,10 @@ async def test_a_world_with_a_seed_and_disks_draws_nothing_twice(tmp_path: Path)
     async with RealWorld.open(7) as world:
         assert world.uuid() == drawn[0]
     assert len(set(drawn)) == 3
+
+
+async def test_a_count_of_starts_that_is_none_is_said(tmp_path: Path) -> None:
+    (tmp_path / STARTS_FILE).write_text("many")
+    with pytest.raises(StartError, match=r"says 'many' \(write a number"):
+        async with RealWorld.open(7, tmp_path):
+            pass

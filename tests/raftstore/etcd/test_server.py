@@ -20,7 +20,7 @@ import trio.testing
 
 from tests.raftstore.etcd.etcds import certificates, required
 from tests.raftstore.etcd.test_etcdctl import etcdctl, understudy_etcd
-from understudy.actors import Actor, ActorSystem, RealWorld
+from understudy.actors import Actor, ActorSystem, RealWorld, handles
 from understudy.actors.startup import StartError
 from understudy.raftstore.etcd.calls import Call
 from understudy.raftstore.etcd.client import Connected, GrpcChannel, GrpcStream
@@ -133,6 +133,39 @@ async def test_who_speaks_http2_gets_the_same_pages() -> None:
     assert metrics[0] == "200" and b"\netcd_server_has_leader 1\n" in metrics[1]
     assert head == ("200", b"", 29)
     assert nothing[0] == "404" and put[0] == "405"
+
+
+class Unanswering(Actor[Storage]):
+    """A store that says how it is to nobody, and tells when it is asked and when nobody waits any more."""
+
+    def __init__(self) -> None:
+        self.asked, self.given_up = trio.Event(), trio.Event()
+
+    @handles(Status, concurrent=True)
+    async def on_status(self, request: Status) -> StatusReply:
+        self.asked.set()
+        try:
+            await self.world.sleep(1000.0)
+        finally:
+            self.given_up.set()
+        raise Unavailable("nobody waits so long")
+
+
+async def test_a_page_that_is_given_up_is_not_worked_on_any_more() -> None:
+    """Or whoever asks and gives up at once would have any number of them made."""
+    store = Unanswering()
+    async with front(store=lambda: store) as url:
+        connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        connection.initiate_connection()
+        headers = {":method": "GET", ":path": "/metrics", ":scheme": "http", ":authority": "test"}
+        connection.send_headers(1, list(headers.items()), end_stream=True)
+        with trio.fail_after(5):  # The service itself waits for longer.
+            async with await trio.open_tcp_stream(url.host, url.port) as stream:
+                await stream.send_all(connection.data_to_send())
+                await store.asked.wait()
+                connection.reset_stream(1)
+                await stream.send_all(connection.data_to_send())
+                await store.given_up.wait()
 
 
 async def test_health_is_of_alarms_a_leader_and_a_read() -> None:
