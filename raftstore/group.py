@@ -32,7 +32,7 @@ from understudy.raftstore.founding import (
     founding_state,
     local_founders,
 )
-from understudy.raftstore.machine import size_bytes
+from understudy.raftstore.machine import check_request
 from understudy.raftstore.member import Member
 from understudy.raftstore.membership import (
     LocateLeader,
@@ -55,17 +55,11 @@ from understudy.raftstore.router import Router
 from understudy.raftstore.saving import CAPACITY, relay_snapshot
 from understudy.raftstore.serving import Serving, serving
 from understudy.raftstore.storage import (
-    AsUser,
-    DeleteRange,
     NotLeader,
     OpenSnapshot,
     OpenWatch,
-    Put,
-    Range,
-    RequestTooLarge,
     Storage,
     StorageError,
-    Txn,
     Unavailable,
     Watch,
     WatchOpened,
@@ -82,7 +76,6 @@ from understudy.raftstore.storage.cluster import (
     MemberUpdate,
     MoveLeader,
 )
-from understudy.raftstore.transaction import check_shape
 from understudy.raftstore.wal.logs import DiskLogs
 
 log = logging.getLogger("understudy.raftstore")
@@ -161,12 +154,8 @@ class Group(Serving, Actor[Storage]):
         return await self.router.ask(request)
 
     def _check(self, request: Any) -> None:
-        asked = request.request if isinstance(request, AsUser) else request
-        if isinstance(asked, (Put, Range, Txn, DeleteRange)):
-            check_shape(asked, self.options.member.store.max_txn_operations)
-            size = size_bytes(request)
-            if size > self.options.max_request_bytes:
-                raise RequestTooLarge(size, self.options.max_request_bytes)
+        options = self.options
+        check_request(request, options.member.store.max_txn_operations, options.max_request_bytes)
 
     _member_list = serving(MemberList)
     _member_add = serving(MemberAdd)

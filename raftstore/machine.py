@@ -49,6 +49,7 @@ from understudy.raftstore.storage import (
     Put,
     Range,
     RequestProgress,
+    RequestTooLarge,
     RoleGet,
     RoleGetReply,
     RoleList,
@@ -75,6 +76,7 @@ from understudy.raftstore.storage.cluster import (
     MemberUpdate,
 )
 from understudy.raftstore.timing import Timing
+from understudy.raftstore.transaction import check_shape
 from understudy.raftstore.users import Users
 from understudy.raftstore.watch import WatchHub
 
@@ -135,6 +137,16 @@ def size_bytes(request: Any) -> int:
             return 64 + len(request.token) + size_bytes(request.request)
         case _:
             return 64
+
+
+def check_request(request: Any, max_txn_operations: int, max_request_bytes: int) -> None:
+    """Refuse what is wrong with a request whatever the state: see `check_shape`; `RequestTooLarge`."""
+    asked = unwrapped(request)
+    if isinstance(asked, (Put, Range, Txn, DeleteRange)):
+        check_shape(asked, max_txn_operations)
+        size = size_bytes(request)
+        if size > max_request_bytes:
+            raise RequestTooLarge(size, max_request_bytes)
 
 
 @define

@@ -10,25 +10,20 @@ from understudy.actors import Actor, Deferred, handles
 from understudy.mailbox import Message, message
 from understudy.raftstore.configuration import Configuration
 from understudy.raftstore.feeds import Feeds
-from understudy.raftstore.machine import LONG_READS, Answer, StateMachine, is_write, size_bytes, unwrapped
+from understudy.raftstore.machine import LONG_READS, Answer, StateMachine, check_request, is_write, unwrapped
 from understudy.raftstore.messages import Snapshot
 from understudy.raftstore.options import GroupOptions, StoreOptions
 from understudy.raftstore.saving import send_snapshot
 from understudy.raftstore.serving import Serving
 from understudy.raftstore.storage import (
     Alarm,
-    DeleteRange,
     NoSpace,
     OpenSnapshot,
     OpenWatch,
-    Put,
-    Range,
     RequestProgress,
-    RequestTooLarge,
     Status,
     StatusReply,
     Storage,
-    Txn,
     WatchOpened,
 )
 from understudy.raftstore.storage.cluster import (
@@ -46,7 +41,6 @@ from understudy.raftstore.storage.cluster import (
     MoveLeader,
     MoveLeaderReply,
 )
-from understudy.raftstore.transaction import check_shape
 from understudy.raftstore.waking import ROUNDING_S
 
 MEMBER: Final = 1
@@ -89,11 +83,7 @@ class MemoryStore(Serving, Actor[Storage]):
     def serve(self, request: Any) -> Any:
         """Answer a request, or say how it will be answered. Raises a `StorageError`."""
         asked = unwrapped(request)
-        if isinstance(asked, (Put, Range, Txn, DeleteRange)):
-            check_shape(asked, self.machine.options.max_txn_operations)
-        size = size_bytes(request)
-        if size > self.max_request_bytes:
-            raise RequestTooLarge(size, self.max_request_bytes)
+        check_request(request, self.machine.options.max_txn_operations, self.max_request_bytes)
         if isinstance(asked, Status):
             return self._status_reply()
         now_s = self.world.monotonic()

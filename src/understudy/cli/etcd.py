@@ -88,7 +88,6 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
     --data-dir. A flag overrides its variable.
     """
     garbage.put_off()
-    from understudy.actors.startup import StartError
     from understudy.raftstore.etcd.configuration import EtcdConfig, unknown_variables
 
     levels = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR"}
@@ -100,7 +99,7 @@ def etcd(log_level: str, logger: str, **flags: Any) -> int:
     ):
         log.warning("unrecognized environment variable %s", name)
     config = EtcdConfig(**flags)
-    return serve_until_stopped(lambda: _serve(config), StartError, STOP_SECONDS_MAX)
+    return serve_until_stopped(lambda: _serve(config), STOP_SECONDS_MAX)
 
 
 async def _serve(config: Any) -> None:

@@ -13,25 +13,22 @@ import click
 from . import complain
 
 
-def serve_until_stopped(
-    serve: Callable[[], Awaitable[None]], mistake: type[Exception], stop_seconds_max: float
-) -> int:
-    """Run it until SIGINT or SIGTERM; returns the exit code. A stop that takes longer is cut off.
-
-    `mistake` is the class of errors that the user can put right: they have a `message` and a `hint`, and are
-    printed as one line.
-    """
+def serve_until_stopped(serve: Callable[[], Awaitable[None]], stop_seconds_max: float) -> int:
+    """Run it until SIGINT or SIGTERM; returns the exit code. A stop that takes longer is cut off. A
+    `StartError` is printed as one line."""
     import trio
+
+    from understudy.actors.startup import StartError
 
     try:
         trio.run(_run, serve, stop_seconds_max)
-    except (mistake, KeyboardInterrupt) as error:
+    except (StartError, KeyboardInterrupt) as error:
         return _explain(error)
     except BaseExceptionGroup as group:
         inner: BaseException = group
         while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
             inner = inner.exceptions[0]
-        if not isinstance(inner, (mistake, KeyboardInterrupt)):
+        if not isinstance(inner, (StartError, KeyboardInterrupt)):
             raise
         return _explain(inner)
     return 0

@@ -116,7 +116,7 @@ def up(
         )
         await _serve(cluster, kubeconfig, inspect)
 
-    return serve_until_stopped(serve, StartError, STOP_SECONDS_MAX)
+    return serve_until_stopped(serve, STOP_SECONDS_MAX)
 
 
 async def _check_folder(folder: Path) -> None:
